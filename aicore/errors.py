@@ -1,0 +1,44 @@
+"""What goes wrong by a user's input: one sentence each, no stack trace.
+
+The tools print an :class:`AicoreError` as it is and exit with 1. Every message says what was
+wrong, where (file, key, value), what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AicoreError(Exception):
+    """Base of all errors that a user can mend."""
+
+
+class ConfigError(AicoreError):
+    """A config file, an option or a name in it is wrong."""
+
+
+class DataError(AicoreError):
+    """A data set, a list file or an annotation is wrong."""
+
+
+class ImageError(DataError):
+    """An image file is missing, empty, broken or not an image."""
+
+
+class CheckpointError(AicoreError):
+    """A checkpoint is missing, broken, unsafe or does not fit the model."""
+
+
+def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Returns `` Did you mean 'a' or 'b'?`` for the known names nearest to ``name``, or ````.
+
+    Case is ignored in the comparison: ``resize`` finds ``Resize``.
+    """
+    by_lower: dict[str, str] = {}
+    for candidate in known:
+        by_lower.setdefault(candidate.lower(), candidate)
+    near = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)
+    if not near:
+        return ""
+    return f" Did you mean {' or '.join(repr(by_lower[item]) for item in near)}?"
