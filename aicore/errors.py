@@ -7,6 +7,7 @@ wrong, where (file, key, value), what was expected and what to do.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -23,7 +24,24 @@ class DataError(AicoreError):
 
 
 class ImageError(DataError):
-    """An image file is missing, empty, broken or not an image."""
+    """An image file is missing, empty, broken or not an image.
+
+    Pickling keeps both attributes, so that they arrive from a data loader's worker. Libraries
+    that rebuild an error as ``type(error)(message)`` (MMEngine's registries, torch's data loader)
+    keep the message alone, which then stands in ``path``.
+
+    Attributes:
+        path: The file, as it was given.
+        reason: What is wrong with it and what to do, a clause without a full stop.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str = "") -> None:
+        self.path = os.fspath(path)
+        self.reason = reason
+        super().__init__(self.path, self.reason)
+
+    def __str__(self) -> str:
+        return f"Cannot use image {self.path}: {self.reason}." if self.reason else self.path
 
 
 class CheckpointError(AicoreError):

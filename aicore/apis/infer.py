@@ -1,0 +1,75 @@
+"""Inference on image files, with annotated pictures and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from aicore.apis.setup import default_work_dir
+from aicore.config import load_config
+from aicore.engine.checkpoint import checkpoint_classes, read_checkpoint
+from aicore.errors import ConfigError
+from aicore.runtime.images import find_images, write_image
+from aicore.task import build_task
+from aicore.visualization.drawing import to_display
+
+
+def infer(
+    config: str | Path,
+    checkpoint: str | Path,
+    images: Sequence[str | Path],
+    out: str | Path | None = None,
+    cam: bool = False,
+    device: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Runs a model on images; writes an annotated picture of each and ``predictions.json``.
+
+    Args:
+        config: Config file.
+        checkpoint: The model's weights.
+        images: Files, folders, globs.
+        out: Where results go; by default ``work_dirs/<config's name>/demo``.
+        cam: Whether to write a class-activation map of each image too.
+        device: ``cpu``, ``cuda``, ``cuda:1``; None for the best one there is.
+        options: Overrides of the config, with dotted keys.
+
+    Returns:
+        One record per image, as in ``predictions.json``. An image that cannot be read has
+        ``inspected`` False and a ``reason``.
+    """
+    files = find_images(images)
+    settings = load_config(config, options, checkpoint_classes(read_checkpoint(checkpoint)))
+    inferencer = build_task(settings.task).inferencer(settings, checkpoint, device)
+    if cam and not hasattr(inferencer, "activation_map"):
+        raise ConfigError(f"{config}: --cam: the task has no class-activation maps.")
+    folder = Path(out or default_work_dir(config, "demo"))
+    folder.mkdir(parents=True, exist_ok=True)
+    names = _unique_names(files)
+    records = []
+    stream = inferencer.stream(files)
+    for file, name, (image, _, record) in tqdm(
+        zip(files, names, stream, strict=True), total=len(files), desc="images", disable=None
+    ):
+        records.append(record)
+        if not record["inspected"]:
+            continue
+        write_image(folder / f"{name}.png", inferencer.task.draw(to_display(image), record))
+        if cam:
+            write_image(folder / f"{name}_cam.png", inferencer.activation_map(file))
+    text = json.dumps(records, indent=1, ensure_ascii=False)
+    (folder / "predictions.json").write_text(text, encoding="utf-8")
+    return records
+
+
+def _unique_names(files: Sequence[Path]) -> list[str]:
+    """Returns each file's stem, with its folder's name before it where stems repeat."""
+    stems = Counter(file.stem for file in files)
+    names = [f.stem if stems[f.stem] == 1 else f"{f.parent.name}_{f.stem}" for f in files]
+    count = Counter(names)
+    return [n if count[n] == 1 else f"{n}_{index}" for index, n in enumerate(names)]

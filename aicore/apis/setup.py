@@ -1,0 +1,43 @@
+"""The first step of every run: the config, its sample data, the Runner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+
+from aicore.config import load_config
+from aicore.datasets.sample import make_sample
+from aicore.engine.runner import Runner
+from aicore.registry import explain_build_errors
+
+
+def open_config(
+    path: str | Path,
+    options: dict[str, Any] | None = None,
+    classes: tuple[str, ...] | None = None,
+) -> Config:
+    """Reads a config; writes the sample data first where the config stands on it.
+
+    Args:
+        path: Config file.
+        options: Overrides with dotted keys.
+        classes: Class names for a config that leaves them open, e.g. from a checkpoint.
+    """
+    config = load_config(path, options, classes)
+    if config.get("sample_data"):
+        make_sample(Path(config.sample_data))
+    return config
+
+
+def build_runner(config: Config) -> Runner:
+    """Builds the Runner that the config names."""
+    with explain_build_errors(config):
+        return RUNNERS.build(config)
+
+
+def default_work_dir(config_path: str | Path, stage: str = "") -> str:
+    """Returns ``work_dirs/<config's name>[/<stage>]``."""
+    return str(Path("work_dirs") / Path(config_path).stem / stage)

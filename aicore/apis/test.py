@@ -1,0 +1,61 @@
+"""Testing a checkpoint on the config's test data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from aicore.apis.setup import build_runner, default_work_dir, open_config
+from aicore.config import without_pretrained
+from aicore.engine.checkpoint import checkpoint_classes, read_checkpoint
+from aicore.errors import CheckpointError, ConfigError
+from aicore.registry import explain_build_errors
+
+
+def test(
+    config: str | Path,
+    checkpoint: str | Path,
+    out: str | Path | None = None,
+    tta: bool = False,
+    options: dict[str, Any] | None = None,
+) -> dict[str, float]:
+    """Tests a checkpoint; writes predictions, metrics and pictures.
+
+    Args:
+        config: Config file.
+        checkpoint: Weights to test; every one has to fit the model.
+        out: Where results go; by default ``work_dirs/<config's name>/test``.
+        tta: Whether to average over the config's test-time augmentations.
+        options: Overrides of the config, with dotted keys.
+
+    Returns:
+        The metrics.
+    """
+    classes = checkpoint_classes(read_checkpoint(checkpoint))
+    settings = open_config(config, options, classes)
+    known = settings.get("classes")
+    if classes and known and tuple(known) != classes:
+        raise CheckpointError(
+            f"checkpoint {str(checkpoint)!r} was trained on the classes {', '.join(classes)}, but "
+            f"{config} has {', '.join(known)}. Names and order have to agree."
+        )
+    settings.work_dir = str(out or default_work_dir(config, "test"))
+    settings.load_from = str(checkpoint)
+    settings.resume = False
+    settings.model = without_pretrained(settings.model)
+    if tta:
+        _use_tta(settings)
+    runner = build_runner(settings)
+    with explain_build_errors(settings):
+        return runner.test()
+
+
+def _use_tta(config: Config) -> None:
+    """Puts the config's test-time augmentation in place of its plain test."""
+    missing = [key for key in ("tta_model", "tta_pipeline") if key not in config]
+    if missing:
+        raise ConfigError(f"{config.filename}: --tta needs {' and '.join(missing)} in the config.")
+    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    config.model = ConfigDict(**config.tta_model, module=config.model)

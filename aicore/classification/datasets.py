@@ -1,0 +1,166 @@
+"""Image classification data: class folders, or list files with ``labels.txt``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmpretrain.datasets import BaseDataset
+
+from aicore.datasets.base import InspectionDataset, require_images
+from aicore.errors import DataError, did_you_mean
+from aicore.registry import DATASETS
+from aicore.runtime.images import IMAGE_SUFFIXES
+
+
+@DATASETS.register_module()
+class ClassificationDataset(InspectionDataset, BaseDataset):
+    """One class per image, from class folders or a list file.
+
+    Class folders: ``data_root/split/<class>/**/*.png``. The classes are ``classes``, else the
+    folder names in sorted order.
+
+    List file, when ``split`` ends in ``.txt``: one image a line, ``<path> <class>``, the path
+    relative to ``data_root`` (it may hold blanks), the class a name or an index. The classes are
+    ``classes``, else the lines of ``labels.txt`` beside the list file.
+
+    Args:
+        split: Folder or list file, relative to ``data_root``.
+        data_root: Folder that ``split`` and the paths in a list file are relative to.
+        metainfo: ``dict(classes=(...))`` in the order of the model's outputs; or None.
+        pipeline: Transforms.
+        test_mode: Whether an unreadable image keeps its place (evaluation) or is replaced.
+        lazy_init: Whether to read the class names only.
+        **kwargs: Further arguments of :class:`mmpretrain.datasets.BaseDataset`.
+
+    Raises:
+        DataError: The split is missing or holds no image; a class is unknown; a line of the list
+            file is not of the form above.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        data_root: str = "",
+        metainfo: dict | None = None,
+        pipeline: Sequence = (),
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.split = Path(data_root).expanduser() / split
+        self.from_list = self.split.suffix == ".txt"
+        metainfo = dict(metainfo or {})
+        if not metainfo.get("classes"):
+            metainfo["classes"] = self._labels_file() if self.from_list else self._folders()
+        metainfo["classes"] = tuple(metainfo["classes"])
+        super().__init__(
+            ann_file="",
+            metainfo=metainfo,
+            data_root=data_root,
+            pipeline=pipeline,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Returns a record ``{'img_path', 'gt_label'}`` for each image."""
+        records = self._from_list() if self.from_list else self._from_folders()
+        require_images(
+            len(records),
+            self.split,
+            expected=f"a list file or a folder of class folders with {', '.join(IMAGE_SUFFIXES)}",
+            example=f"{self.split}: images/part_001.png {self.CLASSES[0]}"
+            if self.from_list
+            else str(self.split / self.CLASSES[0] / "part_001.png"),
+        )
+        return records
+
+    def labels_of(self, record: dict[str, Any]) -> list[int]:
+        """Returns the image's class index."""
+        return [record["gt_label"]]
+
+    def _folders(self) -> list[str]:
+        folders = sorted(f.name for f in self.split.glob("[!.]*") if f.is_dir())
+        require_images(
+            len(folders),
+            self.split,
+            expected="one folder per class",
+            example=str(self.split / "good" / "part_001.png"),
+        )
+        return folders
+
+    def _from_folders(self) -> list[dict[str, Any]]:
+        unknown = [name for name in self._folders() if name not in self.CLASSES]
+        if unknown:
+            raise DataError(
+                f"{str(self.split)!r} holds the folder {unknown[0]!r}, which is not one of the "
+                f"classes {', '.join(self.CLASSES)}.{did_you_mean(unknown[0], self.CLASSES)} "
+                "Add it to classes in the config, or move the folder away."
+            )
+        return [
+            {"img_path": str(path), "gt_label": label}
+            for label, name in enumerate(self.CLASSES)
+            for path in sorted((self.split / name).rglob("*"))
+            if path.suffix.lower() in IMAGE_SUFFIXES
+        ]
+
+    def _labels_file(self) -> list[str]:
+        file = self.split.with_name("labels.txt")
+        if not file.is_file():
+            raise DataError(
+                f"{str(file)!r} does not exist: a list file needs labels.txt beside it, one class "
+                "name a line in the order of their indices, or classes = (...) in the config."
+            )
+        return [line.strip() for line in _lines(file) if line.strip()]
+
+    def _from_list(self) -> list[dict[str, Any]]:
+        if not self.split.is_file():
+            return []
+        records = []
+        for number, line in enumerate(_lines(self.split), start=1):
+            if not line.strip():
+                continue
+            path, label = self._split(line.strip())
+            if not path:
+                raise DataError(
+                    f"{self.split}, line {number}: {line.strip()!r} is not of the form "
+                    "'<path> <class>'."
+                )
+            records.append(
+                {
+                    "img_path": str(Path(self.data_root).expanduser() / path.strip()),
+                    "gt_label": self._index(label, number),
+                }
+            )
+        return records
+
+    def _split(self, line: str) -> tuple[str, str]:
+        """Splits a line of a list file; both the path and the class name may hold blanks."""
+        if "\t" in line:
+            path, _, label = line.rpartition("\t")
+            return path, label
+        named = [name for name in self.CLASSES if line.endswith(f" {name}")]
+        label = max(named, key=len) if named else line.rpartition(" ")[2]
+        return line.removesuffix(label).rstrip(), label
+
+    def _index(self, label: str, number: int) -> int:
+        """Returns the class index of a list file's label, a name or an index."""
+        if label in self.class_to_idx:
+            return self.class_to_idx[label]
+        if label.isdecimal() and int(label) < len(self.CLASSES):
+            return int(label)
+        raise DataError(
+            f"{self.split}, line {number}: class {label!r} is neither one of the classes "
+            f"{', '.join(self.CLASSES[:20])} nor an index 0..{len(self.CLASSES) - 1}."
+            f"{did_you_mean(label, self.CLASSES)} Add it to labels.txt (or classes in the config)."
+        )
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(file)!r} is not a text file in UTF-8: {error}.") from error

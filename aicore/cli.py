@@ -1,0 +1,70 @@
+"""What every command line shares: errors as one sentence, and the options that configs take.
+
+Imports nothing heavy, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.config import DictAction
+
+from aicore.errors import AicoreError
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a tool's ``main`` and exits with its code.
+
+    A user's mistake (:class:`AicoreError`) ends with its sentence on stderr and exit code 1,
+    an interrupt from the keyboard with 130. Anything else is a bug and keeps its stack trace.
+    """
+    try:
+        code = main()
+    except AicoreError as error:
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code or 0)
+
+
+def _sentence(error: AicoreError) -> str:
+    """Returns the error's own words, also where a DataLoader worker wrapped a trace around them."""
+    text = str(error).strip()
+    if "Original Traceback" not in text:
+        return text
+    return text.rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
+
+
+class ConfigOptions(DictAction):
+    """MMEngine's ``key=value`` action, with a sentence instead of a trace for a missing ``=``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Parses ``values`` into a dict of dotted keys."""
+        for value in values:
+            if "=" not in value:
+                parser.error(f"{option_string}: {value!r} is not of the form key=value")
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``CONFIG`` and ``--cfg-options``, which every tool over a config takes."""
+    parser.add_argument("config", help="config file, e.g. configs/classification/resnet18.py")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=ConfigOptions,
+        metavar="KEY=VALUE",
+        help="override settings of the config: max_epochs=5 optim_wrapper.optimizer.lr=0.01; "
+        'lists as key="[a,b]" or key=a,b',
+    )

@@ -1,0 +1,107 @@
+"""What the data sets of all tasks share: unreadable images do not stop the work.
+
+A task's data set inherits from :class:`InspectionDataset` first and from its host library's data
+set second::
+
+    class ClassificationDataset(InspectionDataset, mmpretrain.datasets.BaseDataset): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+
+from aicore.datasets.bad_images import BadImageLog
+from aicore.errors import DataError, ImageError
+
+
+class InspectionDataset(BaseDataset):
+    """Handles unreadable images, and holds what a check of the data asks.
+
+    In training an unreadable image is listed in :attr:`bad_images` and another one takes its
+    place. In evaluation it keeps its place in the batch as a black image whose data sample
+    carries the reason as ``not_inspected``; :class:`aicore.evaluation.Evaluator` counts it apart.
+    """
+
+    bad_images: BadImageLog | None = None
+    """Where unreadable images are listed; set by :class:`aicore.engine.hooks.BadImageHook`."""
+
+    def prepare_data(self, idx: int) -> Any:
+        """Returns the record ``idx`` after the pipeline; None in training if it is unreadable."""
+        try:
+            return self.pipeline(self.get_data_info(idx))
+        except ImageError as error:
+            if self.bad_images is not None:
+                self.bad_images.add(error.path, error.reason)
+            if not self.test_mode:
+                return None
+            return self._not_inspected(idx, error.reason)
+
+    def _not_inspected(self, idx: int, reason: str) -> Any:
+        data = self.pipeline({**self.get_data_info(idx), "not_inspected": reason})
+        samples = data["data_samples"]
+        for sample in samples if isinstance(samples, list) else [samples]:  # a list under TTA
+            sample.set_metainfo({"not_inspected": reason})
+        return data
+
+    def __getitem__(self, idx: int) -> Any:
+        """Returns one sample; raises DataError when no readable image can be found."""
+        if self.test_mode:
+            return super().__getitem__(idx)
+        for _ in range(self.max_refetch):
+            data = self.prepare_data(idx)
+            if data is not None:
+                return data
+            idx = self._rand_another()
+        raise DataError(
+            f"no readable image among {self.max_refetch} tries in {self.data_root!r}. "
+            "Run tools/data/check_dataset.py on the config for the list of what is wrong."
+        )
+
+    def labels_of(self, record: dict[str, Any]) -> list[int]:
+        """Returns the class indices that a record's annotation holds, for counts and checks."""
+        raise NotImplementedError
+
+    def faults_of(self, record: dict[str, Any]) -> list[str]:
+        """Returns what is wrong with a record's annotation, a sentence each; none by default."""
+        labels = self.labels_of(record)
+        count = len(self.metainfo.get("classes") or ())
+        return [
+            f"label {label} is outside 0..{count - 1} ({count} classes)"
+            for label in labels
+            if not 0 <= label < count
+        ]
+
+
+def base_datasets(dataset: Any) -> Iterator[InspectionDataset]:
+    """Yields the data sets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
+    if isinstance(dataset, InspectionDataset):
+        yield dataset
+    for inner in getattr(dataset, "datasets", ()):
+        yield from base_datasets(inner)
+    if hasattr(dataset, "dataset"):
+        yield from base_datasets(dataset.dataset)
+
+
+def require_images(count: int, tried: Path, expected: str, example: str) -> None:
+    """Raises for a data set without any image.
+
+    Args:
+        count: Number of images found.
+        tried: The folder or list file that was read.
+        expected: What should be there.
+        example: One path as it should look.
+
+    Raises:
+        DataError: ``count`` is zero.
+    """
+    if count:
+        return
+    state = "does not exist" if not tried.exists() else "holds none of them"
+    raise DataError(
+        f"found 0 images: {str(tried)!r} {state}. Expected: {expected}, e.g. {example}. "
+        "Set data_root (and train, val) in the config."
+    )

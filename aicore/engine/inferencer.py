@@ -1,0 +1,165 @@
+"""Inference on image files and arrays, for every task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.infer import BaseInferencer
+from mmengine.registry import init_default_scope
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from aicore.config import load_config, without_pretrained
+from aicore.engine.checkpoint import checkpoint_classes, load_weights, read_checkpoint
+from aicore.errors import ConfigError, ImageError
+from aicore.registry import MODELS, explain_build_errors
+from aicore.runtime.images import find_images, read_image, write_image
+from aicore.task import build_task, inspection_record
+from aicore.visualization.drawing import to_display
+
+ImageInput = str | Path | np.ndarray
+
+
+class Inferencer(BaseInferencer):
+    """Runs a trained model on images, with the pipeline of the config's ``test_dataloader``.
+
+    Args:
+        model: Config file, or a config that :func:`aicore.config.load_config` returned.
+        weights: Checkpoint file. The class names come from it where it has them.
+        device: ``cpu``, ``cuda``, ``cuda:1``; None for the best one there is.
+        options: Overrides of the config, with dotted keys.
+
+    Example:
+        >>> inferencer = ClassificationInferencer('config.py', 'best.pth')  # doctest: +SKIP
+        >>> inferencer(['part.png'])['predictions'][0]['prediction']  # doctest: +SKIP
+        'scratch'
+    """
+
+    visualize_kwargs = {"draw"}  # noqa: RUF012 - MMEngine's metaclass wants a set
+
+    def __init__(
+        self,
+        model: str | Path | Config,
+        weights: str | Path,
+        device: str | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        checkpoint = read_checkpoint(weights)
+        if not isinstance(model, Config):
+            model = load_config(model, options, checkpoint_classes(checkpoint))
+        self.classes: tuple[str, ...] = checkpoint_classes(checkpoint) or tuple(model.classes)
+        self.task = build_task(model.task)
+        init_default_scope(model.default_scope)
+        self._checkpoint, self._source = checkpoint, str(weights)
+        super().__init__(model, str(weights), device, model.default_scope, show_progress=False)
+        del self._checkpoint
+
+    def __call__(
+        self,
+        inputs: ImageInput | Sequence[ImageInput],
+        return_datasamples: bool = False,
+        batch_size: int = 8,
+        draw: bool = False,
+    ) -> dict[str, list]:
+        """Returns what the model says of the images.
+
+        Args:
+            inputs: Files, folders, globs, or arrays (HxW or HxWx3 BGR, uint8 or uint16).
+            return_datasamples: Whether ``predictions`` holds data samples instead of records.
+            batch_size: Images per forward pass.
+            draw: Whether to return annotated images too.
+
+        Returns:
+            ``predictions``, one record per image in the order of ``inputs``; and
+            ``visualization``, HxWx3 BGR images, if ``draw``. An image that cannot be read has
+            ``inspected`` False and a ``reason``.
+        """
+        predictions, pictures = [], []
+        for image, sample, record in self.stream(inputs, batch_size):
+            predictions.append(sample if return_datasamples else record)
+            if draw:
+                pictures.append(self.task.draw(to_display(image), record))
+        return {"predictions": predictions, "visualization": pictures}
+
+    def stream(
+        self, inputs: ImageInput | Sequence[ImageInput], batch_size: int = 8
+    ) -> Iterator[tuple[np.ndarray, BaseDataElement, dict[str, Any]]]:
+        """Yields image, data sample and record of one input after the other.
+
+        Only one batch is held in memory, however many images there are.
+        """
+        inputs = iter(self._inputs_to_list(inputs))
+        while chunk := list(islice(inputs, batch_size)):
+            images, reasons = zip(*map(self._read, chunk), strict=True)
+            batch = [
+                self.pipeline({"img_path": self._name(item), "img": image})
+                for item, image in zip(chunk, images, strict=True)
+            ]
+            samples = self.forward(self.collate_fn(batch))
+            for image, reason, sample in zip(images, reasons, samples, strict=True):
+                if reason is not None:
+                    sample.set_metainfo({"not_inspected": reason})
+                yield image, sample, inspection_record(self.task, sample, self.classes)
+
+    def visualize(self, inputs: list, preds: list, draw: bool = True) -> list[np.ndarray]:
+        """Returns the inputs with their predictions drawn on them."""
+        records = [inspection_record(self.task, sample, self.classes) for sample in preds]
+        images = [to_display(self._read(item)[0]) for item in inputs]
+        return [self.task.draw(i, r) for i, r in zip(images, records, strict=True)]
+
+    def postprocess(
+        self, preds: list, visualization: list[np.ndarray], return_datasample: bool = False
+    ) -> dict[str, list]:
+        """Returns predictions and pictures as :meth:`__call__` does."""
+        if not return_datasample:
+            preds = [inspection_record(self.task, sample, self.classes) for sample in preds]
+        return {"predictions": preds, "visualization": visualization}
+
+    def _read(self, item: ImageInput) -> tuple[np.ndarray, str | None]:
+        """Returns the image as it is in the file, or a black one and why it cannot be read."""
+        if isinstance(item, np.ndarray):
+            return item, None
+        try:
+            return read_image(item, channels=3), None
+        except ImageError as error:
+            return np.zeros((32, 32), np.uint8), error.reason
+
+    @staticmethod
+    def _name(item: ImageInput) -> str | None:
+        return None if isinstance(item, np.ndarray) else str(item)
+
+    def _inputs_to_list(self, inputs: ImageInput | Sequence[ImageInput]) -> list[ImageInput]:
+        items = [inputs] if isinstance(inputs, str | Path | np.ndarray) else list(inputs)
+        found: list[ImageInput] = []
+        for item in items:
+            found += [item] if isinstance(item, np.ndarray) else find_images(item)
+        return found
+
+    def _init_model(self, cfg: Config, weights: str, device: str = "cpu") -> nn.Module:
+        with explain_build_errors(cfg):
+            model = MODELS.build(without_pretrained(cfg.model))
+        load_weights(model, self._checkpoint, strict=True, source=self._source)
+        model.cfg = cfg
+        return model.to(device).eval()
+
+    def _init_pipeline(self, cfg: Config) -> Compose:
+        try:
+            pipeline = cfg.test_dataloader.dataset.pipeline
+        except AttributeError as error:
+            raise ConfigError(
+                f"{cfg.filename}: test_dataloader.dataset.pipeline is not set, inference needs it."
+            ) from error
+        with explain_build_errors(cfg):
+            return Compose(pipeline)
+
+    def _init_collate(self, cfg: Config) -> Callable:
+        return pseudo_collate  # images of one batch may differ in size
+
+    def _init_visualizer(self, cfg: Config) -> None:
+        return None  # the task draws

@@ -1,0 +1,59 @@
+"""Metrics over the images that were inspected, and the count of those that were not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.evaluator import Evaluator as BaseEvaluator
+from mmengine.structures import BaseDataElement
+
+from aicore.errors import DataError
+from aicore.registry import EVALUATOR
+
+
+@EVALUATOR.register_module()
+class Evaluator(BaseEvaluator):
+    """MMEngine's evaluator, which keeps unreadable images out of the metrics and counts them.
+
+    Such an image's data sample carries the reason as ``not_inspected``
+    (:class:`aicore.datasets.InspectionDataset`). The metric ``not_inspected`` is their number.
+
+    Args:
+        metrics: Configs of the metrics.
+    """
+
+    def __init__(self, metrics: dict | Sequence[dict]) -> None:
+        super().__init__(metrics)
+        self._not_inspected = 0
+
+    def process(
+        self, data_samples: Sequence[BaseDataElement], data_batch: Any | None = None
+    ) -> None:
+        """Passes the inspected samples on to the metrics."""
+        inspected = [s for s in data_samples if s.get("not_inspected") is None]
+        self._not_inspected += len(data_samples) - len(inspected)
+        if inspected:
+            super().process(inspected, data_batch)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Returns the metrics, and ``not_inspected``.
+
+        Args:
+            size: Number of images of the data set.
+
+        Raises:
+            DataError: No image at all could be inspected.
+        """
+        count = torch.tensor(self._not_inspected)
+        all_reduce(count)
+        self._not_inspected = 0
+        not_inspected = int(count)
+        if not_inspected >= size:
+            raise DataError(
+                f"none of the {size} images could be read, there is nothing to evaluate: "
+                "the reasons stand in bad_images.txt."
+            )
+        return {**super().evaluate(size - not_inspected), "not_inspected": not_inspected}

@@ -1,0 +1,229 @@
+"""Image files and arrays: find, read, write, bring to one shape and one grey scale.
+
+Training, evaluation, demo and the exported model read their images here, so that all of them see
+the same pixels.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from aicore.errors import DataError, ImageError
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xae\x42\x60\x82"
+_JPG_SIGNATURE = b"\xff\xd8\xff"
+_JPG_START_OF_SCAN = 0xDA
+_JPG_END = b"\xff\xd9"
+_SIGNATURES = (_PNG_SIGNATURE, _JPG_SIGNATURE, b"BM", b"II*\0", b"MM\0*", b"RIFF")
+_SUFFIXES_OF_16_BIT = (".png", ".tif", ".tiff")
+
+# OpenCV would print a line of its own about each broken file; ImageError says it better.
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.setLogLevel(0)
+
+
+def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
+    """Reads an 8- or 16-bit image file: jpg, png, bmp, tif or webp, told by content, not suffix.
+
+    The orientation that a jpg, png or tif states (EXIF) is applied, an alpha channel is dropped,
+    CMYK and palettes become colour. Of a file with several pages the first is read.
+
+    Args:
+        path: The file; any Unicode name on any system.
+        channels: 1 for grey, 3 for colour, whatever the file has; see :func:`to_channels`.
+
+    Returns:
+        HxW for one channel, HxWx3 in BGR order for three; uint8 or uint16 as in the file, with
+        its values as they are.
+
+    Raises:
+        ImageError: The file is missing, empty, cut off, not an image, too large (more than 2**30
+            pixels, or what the environment variable OPENCV_IO_MAX_IMAGE_PIXELS says), or neither
+            8- nor 16-bit.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(path, _lower_first(error.strerror or str(error))) from error
+    if not data:
+        raise ImageError(path, "the file is empty (0 bytes); copy it again or remove it")
+    if not _has_end(data):
+        raise ImageError(path, _cut_off(data))
+    return to_channels(_decode(path, data), channels)
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Writes an image in the format of the path's suffix; the folder must exist.
+
+    Args:
+        path: The file; any Unicode name on any system.
+        image: HxW or HxWx3 in BGR order; uint8, or uint16 for png and tif.
+
+    Raises:
+        ImageError: The suffix is none of ``IMAGE_SUFFIXES``, the format cannot hold the array, or
+            the file cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise ImageError(path, f"{suffix!r} is no image suffix, use one of {_suffix_list()}")
+    # OpenCV would clip 16 bits to 8 without a word.
+    if image.dtype != np.uint8 and not (image.dtype == np.uint16 and suffix in _SUFFIXES_OF_16_BIT):
+        raise ImageError(
+            path,
+            f"a {suffix} file cannot hold {image.dtype}; write uint8, or uint16 as .png or .tif",
+        )
+    try:
+        _, encoded = cv2.imencode(suffix, image)
+    except cv2.error as error:
+        raise ImageError(path, f"shape {image.shape} cannot be written ({error.err})") from error
+    try:
+        Path(path).write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise ImageError(path, _lower_first(error.strerror or str(error))) from error
+
+
+def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Finds image files by files, folders and globs, in the order given, each file once.
+
+    A file is taken whatever its suffix. Of a folder (searched to its last subfolder) and of a
+    glob such as ``parts/**/*_top.png`` the files with one of ``IMAGE_SUFFIXES`` are taken, sorted
+    by path; hidden ones (``.thumbnails/a.png``, ``._a.png``) are not.
+
+    Args:
+        inputs: One path or glob, or several.
+
+    Raises:
+        DataError: A path does not exist, a glob matches nothing, or no image is there.
+    """
+    if isinstance(inputs, (str, Path)):
+        inputs = [inputs]
+    found: dict[Path, None] = {}
+    for item in inputs:
+        found.update(dict.fromkeys(_find_images_of(Path(item))))
+    return list(found)
+
+
+def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Brings an image array to one or three channels.
+
+    Args:
+        image: HxW, HxWx1 or HxWx3 in BGR order; uint8, uint16 or a float type.
+        channels: 1 or 3. Colour is weighted to grey (ITU-R BT.601), grey is repeated.
+
+    Returns:
+        HxW for one channel, HxWx3 in BGR order for three; uint8, uint16 or float32. Where nothing
+        has to be converted it shares the array's memory.
+
+    Raises:
+        DataError: The array has another shape or type.
+    """
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if np.issubdtype(image.dtype, np.floating):
+        image = image.astype(np.float32, copy=False)
+    is_grey = image.ndim == 2
+    if not is_grey and (image.ndim != 3 or image.shape[2] != 3):
+        raise DataError(
+            f"An array of shape {image.shape} is not an image: expected HxW, HxWx1 or HxWx3."
+        )
+    if image.dtype not in (np.uint8, np.uint16, np.float32):
+        raise DataError(
+            f"An array of type {image.dtype} is not an image: expected uint8, uint16 or float."
+        )
+    if is_grey == (channels == 1):
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR if is_grey else cv2.COLOR_BGR2GRAY)
+
+
+def to_eight_bit_scale(image: np.ndarray, white_level: int = 65535) -> np.ndarray:
+    """Brings a 16-bit image to the grey scale of an 8-bit one: 0 is black, 255 is white.
+
+    Args:
+        image: Any shape; uint8, uint16, or float32, which is taken as on this scale.
+        white_level: The grey value of white in a uint16 array: 65535, or 4095 of a 12-bit camera.
+
+    Returns:
+        float32 for uint16, ``image * 255 / white_level``, which keeps all grey levels apart; else
+        the array as it is.
+    """
+    return image * np.float32(255 / white_level) if image.dtype == np.uint16 else image
+
+
+def _has_end(data: bytes) -> bool:
+    """Tells whether a jpg or png file has its end mark; True for other formats.
+
+    OpenCV takes the zeros that an interrupted copy leaves in a jpg for pixels, and lets libpng
+    write about a cut-off png to stderr past every log level.
+    """
+    if data.startswith(_PNG_SIGNATURE):
+        return data.rfind(_PNG_END) >= 0
+    if not data.startswith(_JPG_SIGNATURE):
+        return True
+    # A preview image in the EXIF segment has an end mark too: look behind the segments.
+    start = 2
+    while start + 4 <= len(data) and data[start] == 0xFF and data[start + 1] != _JPG_START_OF_SCAN:
+        is_padding = data[start + 1] == 0xFF
+        start += 1 if is_padding else 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    return data.rfind(_JPG_END, start) >= 0
+
+
+def _decode(path: str | Path, data: bytes) -> np.ndarray:
+    """Decodes a file's bytes to HxW or HxWx3, uint8 or uint16, as the file has them."""
+    try:
+        # imdecode refuses a file that is cut off; cv2.imread fills the rest of a jpg with grey.
+        image = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+        )
+    except cv2.error as error:
+        raise ImageError(path, f"OpenCV refuses it ({error.err})") from error
+    if image is None and data.startswith(_SIGNATURES):
+        raise ImageError(path, _cut_off(data))
+    if image is None:
+        raise ImageError(path, "it is not an image; expected jpg, png, bmp, tif or webp")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageError(path, f"its grey values are {image.dtype}; convert it to 8 or 16 bits")
+    return image
+
+
+def _find_images_of(path: Path) -> list[Path]:
+    """Finds the images of one file, folder or glob."""
+    if path.is_file():
+        return [path]
+    is_folder = path.is_dir()
+    pattern = f"{glob.escape(str(path))}/**/*" if is_folder else str(path)
+    # Unlike Path.glob, this takes absolute patterns and leaves hidden files and folders out.
+    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
+    files = [match for match in matches if match.is_file()]
+    images = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+    if images:
+        return images
+    if not is_folder and not matches:
+        raise DataError(
+            f"No such file or folder, and no match as a glob: {path}. Give an image, a folder of "
+            f"images or a glob such as 'parts/*.png'."
+        )
+    raise DataError(
+        f"No image in {path}: {len(files)} files were found there, none ends in {_suffix_list()}. "
+        f"Give a folder or a glob with images, such as {path if is_folder else 'parts'}/part_1.png."
+    )
+
+
+def _cut_off(data: bytes) -> str:
+    return f"it is cut off or damaged ({len(data)} bytes); copy it again or remove it"
+
+
+def _suffix_list() -> str:
+    return " ".join(IMAGE_SUFFIXES)
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,51 @@
+"""What differs between tasks, under one small interface.
+
+Shared code (tools, hooks, inferencers) never asks which task it is: the config names the task's
+object, ``task = dict(type='aicore.Classification')``, and shared code calls these methods.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from mmengine.structures import BaseDataElement
+
+from aicore.registry import TASKS
+
+
+class Task(Protocol):
+    """One task. Registered in :data:`aicore.registry.TASKS` by the task's subpackage."""
+
+    inferencer: type
+    """The task's subclass of :class:`aicore.engine.inferencer.Inferencer`."""
+
+    def record(self, sample: BaseDataElement, classes: tuple[str, ...]) -> dict[str, Any]:
+        """Returns what a data sample says, ready for JSON: truth and prediction, where present."""
+
+    def draw(self, image: np.ndarray, record: dict[str, Any]) -> np.ndarray:
+        """Returns a copy of ``image`` (HxWx3 uint8, BGR) with the record's labels drawn on it."""
+
+    def report(self, records: list[dict[str, Any]], classes: tuple[str, ...], folder: Path) -> str:
+        """Writes the task's pictures of a test into ``folder``; returns a table for the console."""
+
+
+def build_task(config: dict[str, Any]) -> Task:
+    """Builds the task that a config names, whatever the default scope."""
+    return TASKS.build({**config, "_scope_": "aicore"})
+
+
+def inspection_record(
+    task: Task, sample: BaseDataElement, classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Returns a sample's record with its path, and the reason instead where it was not inspected.
+
+    The truth stands in the record in both cases, so that no defective part is lost from the count.
+    """
+    record = {"image": sample.get("img_path"), "inspected": True, **task.record(sample, classes)}
+    reason = sample.get("not_inspected")
+    if reason is not None:
+        record = {key: value for key, value in record.items() if not key.startswith("pred")}
+        record.update(inspected=False, reason=reason)
+    return record

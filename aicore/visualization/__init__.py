@@ -1,0 +1,1 @@
+"""Pictures: functions that draw, shared by every task."""

@@ -1,0 +1,30 @@
+# Warm-up, then the learning rate falls along a cosine.
+
+# ---- often changed ----
+max_epochs = 30
+learning_rate = 1e-3  # for base_batch_size images a step
+weight_decay = 0.05
+warmup_epochs = 1  # the learning rate rises linearly
+
+# ---- the rest ----
+base_batch_size = 32  # what --auto-scale-lr scales from
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr='${learning_rate}', weight_decay='${weight_decay}'))
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=0.01,
+        begin=0,
+        end='${warmup_epochs}',
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min='${learning_rate * 0.01}',
+        begin='${warmup_epochs}',
+        end='${max_epochs}',
+        convert_to_iter_based=True),
+]
+train_cfg = dict(by_epoch=True, max_epochs='${max_epochs}', val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+auto_scale_lr = dict(enable=False, base_batch_size='${base_batch_size}')

@@ -1,0 +1,50 @@
+"""Runs a model on images: ``python tools/demo.py CONFIG CKPT IMAGES...``."""
+
+import argparse
+
+from aicore.cli import add_config_arguments, run
+from aicore.errors import DataError
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description="Run a model on images: annotated pictures and predictions.json."
+    )
+    add_config_arguments(parser)
+    parser.add_argument("checkpoint", help="the model's weights (.pth or .safetensors)")
+    parser.add_argument("images", nargs="+", help="image files, folders or globs")
+    parser.add_argument("--out", help="results; default work_dirs/<config>/demo")
+    parser.add_argument("--cam", action="store_true", help="write class-activation maps too")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; default: the best there is")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Runs the model as the command line says."""
+    arguments = parse_arguments()
+    from aicore.apis import infer  # imports torch, which --help need not wait for
+    from aicore.apis.setup import default_work_dir
+
+    out = arguments.out or default_work_dir(arguments.config, "demo")
+    records = infer(
+        arguments.config,
+        arguments.checkpoint,
+        arguments.images,
+        out=out,
+        cam=arguments.cam,
+        device=arguments.device,
+        options=arguments.cfg_options,
+    )
+    print(f"{len(records)} images, pictures and predictions.json in {out}")
+    missed = [record for record in records if not record["inspected"]]
+    if missed:
+        first = missed[0]
+        raise DataError(
+            f"{len(missed)} of {len(records)} images were not inspected, the first: "
+            f"{first['image']}: {first['reason']}"
+        )
+
+
+if __name__ == "__main__":
+    run(main)
