@@ -6,6 +6,7 @@ object, ``task = dict(type='aicore.Classification')``, and shared code calls the
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,8 +28,14 @@ class Task(Protocol):
     def draw(self, image: np.ndarray, record: dict[str, Any]) -> np.ndarray:
         """Returns a copy of ``image`` (HxWx3 uint8, BGR) with the record's labels drawn on it."""
 
-    def report(self, records: list[dict[str, Any]], classes: tuple[str, ...], folder: Path) -> str:
-        """Writes the task's pictures of a test into ``folder``; returns a table for the console."""
+    def report(
+        self, records: list[dict[str, Any]], classes: tuple[str, ...], folder: Path
+    ) -> tuple[str, dict[str, Any]]:
+        """Writes the task's pictures of a test into ``folder``.
+
+        Returns:
+            A table for the console, and further figures for ``metrics.json``.
+        """
 
 
 def build_task(config: dict[str, Any]) -> Task:
@@ -49,3 +56,9 @@ def inspection_record(
         record = {key: value for key, value in record.items() if not key.startswith("pred")}
         record.update(inspected=False, reason=reason)
     return record
+
+
+def write_records(file: Path, records: list[dict[str, Any]]) -> None:
+    """Writes records as a JSON list, one record a line."""
+    lines = (json.dumps(record, ensure_ascii=False) for record in records)
+    file.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from aicore.config import load_config
 from aicore.engine.checkpoint import checkpoint_classes, read_checkpoint
 from aicore.errors import ConfigError
 from aicore.runtime.images import find_images, write_image
-from aicore.task import build_task
+from aicore.task import build_task, write_records
 from aicore.visualization.drawing import to_display
 
 
@@ -62,8 +61,7 @@ def infer(
         write_image(folder / f"{name}.png", inferencer.task.draw(to_display(image), record))
         if cam:
             write_image(folder / f"{name}_cam.png", inferencer.activation_map(file))
-    text = json.dumps(records, indent=1, ensure_ascii=False)
-    (folder / "predictions.json").write_text(text, encoding="utf-8")
+    write_records(folder / "predictions.json", records)
     return records
 
 

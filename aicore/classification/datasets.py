@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
         if not metainfo.get("classes"):
             metainfo["classes"] = self._labels_file() if self.from_list else self._folders()
         metainfo["classes"] = tuple(metainfo["classes"])
+        repeated = [name for name, n in Counter(metainfo["classes"]).items() if n > 1]
+        if repeated:
+            raise DataError(f"classes holds {repeated[0]!r} more than once: names must differ.")
         super().__init__(
             ann_file="",
             metainfo=metainfo,

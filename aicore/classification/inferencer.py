@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aicore.engine.inferencer import ImageInput, Inferencer
-from aicore.errors import AicoreError
+from aicore.errors import AicoreError, ImageError
 from aicore.visualization.drawing import to_display
 
 
@@ -31,6 +31,7 @@ class ClassificationInferencer(Inferencer):
             HxWx3 uint8, BGR, in the size of the image.
 
         Raises:
+            ImageError: The file cannot be read.
             AicoreError: ``grad-cam`` is not installed, or the model has no feature maps.
         """
         try:
@@ -41,6 +42,8 @@ class ClassificationInferencer(Inferencer):
                 "class-activation maps need the package grad-cam: pip install -e '.[optional]'"
             ) from error
         pixels, reason = self._read(image)
+        if reason is not None:
+            raise ImageError(str(image), reason)
         batch = self.collate_fn([self.pipeline({"img_path": self._name(image), "img": pixels})])
         inputs = self.model.data_preprocessor(batch)["inputs"]
         with GradCAM(model=self.model, target_layers=[self._last_feature_layer(inputs)]) as cam:

@@ -16,6 +16,8 @@ from aicore.registry import TASKS
 from aicore.visualization.drawing import draw_caption
 from aicore.visualization.plots import plot_confusion_matrix
 
+_SCORES_KEPT = 20  # of each image; all where there are no more classes
+_ROWS_SHOWN = 20  # of tables on the console; all stand in metrics.json
 GREEN, RED, WHITE = (80, 200, 80), (60, 60, 230), (255, 255, 255)  # BGR
 
 
@@ -35,9 +37,9 @@ class Classification:
             best = int(scores.argmax())
             record["prediction"] = classes[best]
             record["pred_score"] = round(float(scores[best]), 6)
-            record["pred_scores"] = {
-                name: round(float(score), 6) for name, score in zip(classes, scores, strict=True)
-            }
+            order = scores.argsort(descending=True)[:_SCORES_KEPT].tolist()
+            kept = order if len(classes) > _SCORES_KEPT else range(len(classes))
+            record["pred_scores"] = {classes[i]: round(float(scores[i]), 6) for i in kept}
         return record
 
     def draw(self, image: np.ndarray, record: dict[str, Any]) -> np.ndarray:
@@ -52,8 +54,10 @@ class Classification:
             return draw_caption(image, caption, GREEN)
         return draw_caption(image, f"{caption} (is {truth})", RED)
 
-    def report(self, records: list[dict[str, Any]], classes: tuple[str, ...], folder: Path) -> str:
-        """Writes ``confusion_matrix.png``; returns the table of classes and the matrix.
+    def report(
+        self, records: list[dict[str, Any]], classes: tuple[str, ...], folder: Path
+    ) -> tuple[str, dict[str, Any]]:
+        """Writes ``confusion_matrix.png``; returns tables and figures per class.
 
         Args:
             records: What :meth:`record` returned for each image.
@@ -61,43 +65,54 @@ class Classification:
             folder: Where the picture goes.
 
         Returns:
-            Per class precision, recall, F1 (in percent) and support, the confusion matrix (rows
-            are the truth) for up to 20 classes, and the images not inspected.
+            The tables for the console; and ``classes`` (precision, recall and F1 in percent,
+            support) and ``confusion_matrix`` (rows are the truth) for ``metrics.json``.
         """
         inspected = [r for r in records if r["inspected"] and "truth" in r]
         index = {name: i for i, name in enumerate(classes)}
         truth = torch.tensor([index[r["truth"]] for r in inspected])
         prediction = torch.tensor([index[r["prediction"]] for r in inspected])
-        count = len(classes)
-        lines = [_class_table(prediction, truth, classes)]
-        matrix = ConfusionMatrix.calculate(prediction, truth, num_classes=count).numpy()
-        if count <= 20:
-            lines.append(_matrix_table(matrix, classes))
+        matrix = ConfusionMatrix.calculate(prediction, truth, num_classes=len(classes)).numpy()
         plot_confusion_matrix(matrix, classes, folder / "confusion_matrix.png")
+        per_class = _per_class(prediction, truth, classes)
+        lines = [_class_table(per_class)]
+        if len(classes) <= _ROWS_SHOWN:
+            lines.append(_matrix_table(matrix, classes))
         missed = [r for r in records if not r["inspected"]]
         if missed:
             lines.append(f"{len(missed)} of {len(records)} images were not inspected:")
-            lines += [f"  {r['image']}: {r['reason']}" for r in missed[:10]]
-        return "\n".join(lines)
+            lines += [f"  {r['image']}: {r['reason']}" for r in missed[:_ROWS_SHOWN]]
+        return "\n".join(lines), {"classes": per_class, "confusion_matrix": matrix.tolist()}
 
 
-def _class_table(
+def _per_class(
     prediction: torch.Tensor, truth: torch.Tensor, classes: tuple[str, ...]
-) -> str:
-    figures = SingleLabelMetric.calculate(
-        prediction, truth, average=None, num_classes=len(classes)
-    )
+) -> dict[str, dict[str, float]]:
+    figures = SingleLabelMetric.calculate(prediction, truth, average=None, num_classes=len(classes))
+    keys = ("precision", "recall", "f1", "support")
+    rows = zip(*(figure.tolist() for figure in figures), strict=True)
+    return {
+        name: dict(zip(keys, row, strict=True)) for name, row in zip(classes, rows, strict=True)
+    }
+
+
+def _class_table(per_class: dict[str, dict[str, float]]) -> str:
     table = PrettyTable(["class", "precision", "recall", "F1", "support"])
     table.align = "r"
     table.align["class"] = "l"
-    for name, precision, recall, f1, support in zip(classes, *figures, strict=True):
-        table.add_row([name, f"{precision:.2f}", f"{recall:.2f}", f"{f1:.2f}", int(support)])
-    return f"\n{table}"
+    shown = list(per_class.items())
+    if len(shown) > _ROWS_SHOWN:  # the weakest are what one looks for
+        shown = sorted((i for i in shown if i[1]["support"]), key=lambda item: item[1]["f1"])
+    for name, row in shown[:_ROWS_SHOWN]:
+        figures = (f"{row[key]:.2f}" for key in ("precision", "recall", "f1"))
+        table.add_row([name, *figures, int(row["support"])])
+    left = len(per_class) - len(table.rows)
+    return f"\n{table}" + (f"\n{left} more classes in metrics.json" if left else "")
 
 
 def _matrix_table(matrix: np.ndarray, classes: tuple[str, ...]) -> str:
     table = PrettyTable(["truth \\ predicted", *classes])
     table.align = "r"
-    for name, row in zip(classes, matrix, strict=True):
-        table.add_row([name, *(int(n) for n in row)])
+    for name, row in zip(classes, matrix.tolist(), strict=True):
+        table.add_row([name, *row])
     return str(table)

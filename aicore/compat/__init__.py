@@ -11,20 +11,20 @@ Two import finders, put in place by ``import aicore``:
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import TextIO
+from typing import TextIO, cast
 
 _NOISE = "Could not import OneDL"
 _NOISY_PACKAGES = ("mmdet.datasets", "mmseg.datasets", "mmpretrain.datasets")
 
 
-class MmcvOpsFinder(MetaPathFinder):
+class MmcvOpsFinder:
     """Answers ``mmcv._ext`` with :mod:`aicore.compat.mmcv_ext`."""
 
     def find_spec(
@@ -36,7 +36,7 @@ class MmcvOpsFinder(MetaPathFinder):
         return spec_from_file_location(fullname, Path(__file__).with_name("mmcv_ext.py"))
 
 
-class QuietFinder(MetaPathFinder):
+class QuietFinder:
     """Has the packages that print on import found as ever, and loaded without that line."""
 
     def find_spec(
@@ -53,7 +53,7 @@ class QuietFinder(MetaPathFinder):
 
 class _QuietLoader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
-        with redirect_stdout(_WithoutNoise(sys.stdout)):
+        with redirect_stdout(cast("TextIO", _WithoutNoise(sys.stdout))):
             super().exec_module(module)
 
 
@@ -77,6 +77,10 @@ class _WithoutNoise:
 
 
 def install() -> None:
-    """Puts both finders in their places in ``sys.meta_path``."""
+    """Puts both finders in their places in ``sys.meta_path``, and ignores one warning.
+
+    mmdet warns on import of a package that one of its metrics needs, whoever uses that metric.
+    """
+    warnings.filterwarnings("ignore", "faster_coco_eval is not installed", module="mmdet")
     sys.meta_path.insert(0, QuietFinder())
     sys.meta_path.append(MmcvOpsFinder())

@@ -9,6 +9,8 @@ import torch
 import torchvision.ops
 from torch import Tensor
 
+from aicore.compat.numerics import at_least_float32
+
 # mmcv's numbers for its modes; 0 is the other one: soft-NMS 'naive', overlap 'iou'.
 _LINEAR, _GAUSSIAN = 1, 2
 _OVER_FOREGROUND = 1
@@ -44,10 +46,10 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
     A box goes when its IoU with a better one is above the threshold.
     """
-    dtype = torch.promote_types(torch.promote_types(boxes.dtype, scores.dtype), torch.float32)
+    boxes, scores = at_least_float32(boxes, scores)
     # A box moved by offset at its far corner has just mmcv's area and intersections.
-    far_corner = torch.tensor([0, 0, offset, offset], dtype=dtype, device=boxes.device)
-    return torchvision.ops.nms(boxes.to(dtype) + far_corner, scores.to(dtype), iou_threshold)
+    boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
+    return torchvision.ops.nms(boxes, scores, iou_threshold)
 
 
 def softnms(

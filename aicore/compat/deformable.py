@@ -9,14 +9,12 @@ from __future__ import annotations
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
-from aicore.compat.gradients import gradients
+from aicore.compat.numerics import at_least_float32, gradients
 
 
 def _deform_conv(features: Tensor, offset: Tensor, weight: Tensor, sizes: dict[str, int]) -> Tensor:
     return deform_conv2d(
-        features,
-        offset,
-        weight,
+        *at_least_float32(features, offset, weight),
         stride=(sizes["dH"], sizes["dW"]),
         padding=(sizes["padH"], sizes["padW"]),
         dilation=(sizes["dilationH"], sizes["dilationW"]),
@@ -80,6 +78,7 @@ def _modulated_deform_conv(
     bias: Tensor,
     sizes: dict[str, int],
 ) -> Tensor:
+    features, offset, mask, weight, bias = at_least_float32(features, offset, mask, weight, bias)
     return deform_conv2d(
         features,
         offset,

@@ -13,8 +13,8 @@ import torch
 import torchvision.ops
 from torch import Tensor
 
-from aicore.compat.gradients import gradients
 from aicore.compat.missing import not_compiled
+from aicore.compat.numerics import at_least_float32, gradients
 
 _MAX_POOLING = 0
 
@@ -32,8 +32,9 @@ def _roi_align(
     if pool_mode == _MAX_POOLING:
         raise not_compiled("RoIAlign with pool_mode='max' (it has 'avg')")
     output_size = (aligned_height, aligned_width)
+    features, rois = at_least_float32(features, rois)
     return torchvision.ops.roi_align(
-        features, rois.to(features.dtype), output_size, spatial_scale, sampling_ratio, aligned
+        features, rois, output_size, spatial_scale, sampling_ratio, aligned
     )
 
 

@@ -19,7 +19,7 @@ from aicore.config import load_config, without_pretrained
 from aicore.engine.checkpoint import checkpoint_classes, load_weights, read_checkpoint
 from aicore.errors import ConfigError, ImageError
 from aicore.registry import MODELS, explain_build_errors
-from aicore.runtime.images import find_images, read_image, write_image
+from aicore.runtime.images import find_images, read_image
 from aicore.task import build_task, inspection_record
 from aicore.visualization.drawing import to_display
 

@@ -14,7 +14,6 @@ from aicore.engine.checkpoint import load_weights, read_checkpoint
 from aicore.errors import CheckpointError
 from aicore.registry import RUNNERS
 
-
 # Pages that belong in the log file, and a note on MMEngine's own use of its old file client.
 _NOT_FOR_THE_CONSOLE = (
     "\n" + "-" * 60 + "\nSystem environment",

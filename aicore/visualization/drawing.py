@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from aicore.visualization.fonts import font_for
 
 Color = tuple[int, int, int]  # BGR, 0..255
 
@@ -28,13 +27,6 @@ def to_display(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # OpenCV's own font has ASCII only; matplotlib's DejaVu comes with the installation.
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(str(folder / "DejaVuSans.ttf"), size)
-
-
 def draw_caption(image: np.ndarray, text: str, color: Color) -> np.ndarray:
     """Returns the image with a black strip below that holds ``text``.
 
@@ -44,12 +36,13 @@ def draw_caption(image: np.ndarray, text: str, color: Color) -> np.ndarray:
     image = to_display(image)
     height, width = image.shape[:2]
     size = max(10, min(round(height * 0.08), 40))
-    while size > 10 and _font(size).getlength(text) > width - 6:
+    while size > 10 and font_for(text, size).getlength(text) > width - 6:
         size -= 1
-    while text and _font(size).getlength(text) > width - 6:
-        text = text.rstrip("…")[:-1].rstrip() + "…" if len(text) > 1 else ""
+    font = font_for(text, size)
+    while len(text) > 1 and font.getlength(text) > width - 6:
+        text = text.removesuffix("…")[:-1] + "…"
     strip = Image.new("RGB", (width, round(size * 1.5)))
-    ImageDraw.Draw(strip).text((3, round(size * 0.15)), text, font=_font(size), fill=color[::-1])
+    ImageDraw.Draw(strip).text((3, round(size * 0.15)), text, font=font, fill=color[::-1])
     return np.vstack([image, np.asarray(strip)[:, :, ::-1]])
 
 

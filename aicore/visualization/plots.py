@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from aicore.visualization.fonts import font_families
 
 
 def save_figure(figure: Figure, file: Path) -> None:
     """Writes a figure as PNG, without pyplot's global state."""
     FigureCanvasAgg(figure)
+    for text in figure.findobj(Text):
+        text.set_fontfamily(font_families())
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120, bbox_inches="tight")
 

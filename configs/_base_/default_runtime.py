@@ -3,46 +3,51 @@
 # ---- often changed ----
 seed = 0  # of weights, shuffling and augmentation
 log_interval = 10  # iterations between two log lines
-patience = '${max_epochs}'  # epochs without a better result after which training stops
+patience = "${max_epochs}"  # epochs without a better result after which training stops
 
 # ---- the rest ----
 default_hooks = dict(
-    timer=dict(type='IterTimerHook'),  # times and ETA in the log
-    logger=dict(type='LoggerHook', interval='${log_interval}'),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    sampler_seed=dict(type='DistSamplerSeedHook'),  # another order in each epoch
+    timer=dict(type="IterTimerHook"),  # times and ETA in the log
+    logger=dict(type="LoggerHook", interval="${log_interval}"),
+    param_scheduler=dict(type="ParamSchedulerHook"),
+    sampler_seed=dict(type="DistSamplerSeedHook"),  # another order in each epoch
     checkpoint=dict(
-        type='CheckpointHook',
+        type="CheckpointHook",
         interval=1,  # epochs
         max_keep_ckpts=1,  # the last one; the best one is kept beside it
-        save_best='${monitor}',
-        rule='greater'),
-    dataset_check=dict(type='aicore.DatasetCheckHook'),  # quick check before training
-    bad_images=dict(type='aicore.BadImageHook', max_share=0.05),  # stop above this share
-    progress=dict(type='aicore.ProgressHook'),  # a bar, in a terminal
-    summary=dict(type='aicore.SummaryHook', monitor='${monitor}'),
-    report=dict(type='aicore.ReportHook', task='${task}'))  # what a test writes
+        save_best="${monitor}",
+        rule="greater",
+    ),
+    dataset_check=dict(type="aicore.DatasetCheckHook"),  # quick check before training
+    bad_images=dict(type="aicore.BadImageHook", max_share=0.05),  # stop above this share
+    progress=dict(type="aicore.ProgressHook"),  # a bar, in a terminal
+    summary=dict(type="aicore.SummaryHook", monitor="${monitor}"),
+    report=dict(type="aicore.ReportHook", task="${task}"),
+)  # what a test writes
 custom_hooks = [
     dict(
-        type='EarlyStoppingHook',
-        monitor='${monitor}',
-        rule='greater',
+        type="EarlyStoppingHook",
+        monitor="${monitor}",
+        rule="greater",
         min_delta=0,
-        patience='${patience}'),
+        patience="${patience}",
+    ),
 ]
-runner_type = 'aicore.Runner'
-log_processor = dict(type='aicore.LogProcessor', window_size='${log_interval}')
+runner_type = "aicore.Runner"
+log_processor = dict(type="aicore.LogProcessor", window_size="${log_interval}")
 visualizer = dict(
-    type='Visualizer',
+    type="Visualizer",
     vis_backends=[
-        dict(type='LocalVisBackend'),  # JSON log: <time>/vis_data/scalars.json
-        dict(type='TensorboardVisBackend'),
-    ])
+        dict(type="LocalVisBackend"),  # JSON log: <time>/vis_data/scalars.json
+        dict(type="TensorboardVisBackend"),
+    ],
+)
 env_cfg = dict(
     cudnn_benchmark=False,  # True is faster where all batches have one shape
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),  # workers are the parallelism
-    dist_cfg=dict(backend='nccl'))
-randomness = dict(seed='${seed}')
-log_level = 'INFO'
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),  # workers are the parallelism
+    dist_cfg=dict(backend="nccl"),
+)
+randomness = dict(seed="${seed}")
+log_level = "INFO"
 load_from = None
 resume = False

@@ -1,5 +1,7 @@
 _base_ = [
-    '../_base_/models/timm_classifier.py', '../_base_/datasets/classification_sample.py',
-    '../_base_/schedules/cosine.py', '../_base_/default_runtime.py'
+    "../_base_/models/timm_classifier.py",
+    "../_base_/datasets/classification_sample.py",
+    "../_base_/schedules/cosine.py",
+    "../_base_/default_runtime.py",
 ]
-model_name = 'resnet50'
+model_name = "resnet50"

@@ -80,7 +80,7 @@ def _find_places(kind: _Kind, count: int, rng: np.random.Generator) -> list[Plac
         cos, sin = radius * math.cos(place.angle), radius * math.sin(place.angle)
         edge_x = place.x + cos * ring_x - sin * ring_y
         edge_y = place.y + sin * ring_x + cos * ring_y
-        on_metal = clearance(edge_x, edge_y).min() > 0.012
+        on_metal = np.mean(clearance(edge_x, edge_y) > 0.012) > 0.8
         apart = all(
             np.hypot(place.x - other.x, place.y - other.y) > 1.1 * (radius + other.radius) + 0.03
             for other in places
@@ -92,10 +92,10 @@ def _find_places(kind: _Kind, count: int, rng: np.random.Generator) -> list[Plac
 
 def _scratch(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A thin curved groove that tapers off, bright or dark, across or along the marks."""
-    half_width = rng.uniform(0.0032, 0.0065)
+    half_width = rng.uniform(0.005, 0.0095)
     bend = rng.uniform(-0.22, 0.22) * place.radius
     wobble = rng.normal(0, 0.008, 13) * place.radius
-    strength = rng.uniform(0.3, 1.0)
+    strength = rng.uniform(0.4, 1.0)
     bright = rng.random() < 0.6
 
     step = np.linspace(-1, 1, 13)
@@ -123,7 +123,7 @@ def _spot(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[n
     """A stain with an uneven outline and a soft edge."""
     outline = _outline(surface, place, rng, roughness=0.16)
     stain = np.float32(STAINS[str(rng.choice(list(STAINS)))])
-    opacity = rng.uniform(0.28, 0.8)
+    opacity = rng.uniform(0.35, 0.85)
     softness = rng.uniform(0.12, 0.4)
     darker_rim = rng.uniform(0, 0.35)
 
@@ -137,7 +137,7 @@ def _spot(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[n
 def _dent(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A hollow pressed into the metal: seen by how it turns the light only."""
     outline = _outline(surface, place, rng, roughness=0.04)
-    depth = math.exp(rng.uniform(math.log(0.14), math.log(0.6)))
+    depth = math.exp(rng.uniform(math.log(0.2), math.log(0.6)))
     # Height -(1 - r²)^1.5: steepest near the rim, level in the middle and outside.
     steep = depth * 2 * outline * np.sqrt(np.maximum(1 - outline**2, 0))
     from_x, from_y = surface.x - place.x, surface.y - place.y
@@ -149,9 +149,9 @@ def _dent(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[n
 
 
 _KINDS = {
-    "scratch": _Kind(_scratch, radii=(0.05, 0.2), breadth=0.0),
-    "spot": _Kind(_spot, radii=(0.022, 0.07), breadth=0.75),
-    "dent": _Kind(_dent, radii=(0.026, 0.07), breadth=0.75),
+    "scratch": _Kind(_scratch, radii=(0.13, 0.32), breadth=0.0),
+    "spot": _Kind(_spot, radii=(0.045, 0.11), breadth=0.75),
+    "dent": _Kind(_dent, radii=(0.05, 0.11), breadth=0.75),
 }
 
 

@@ -98,11 +98,11 @@ class Scene:
                 uneven_strength * math.sin(uneven_azimuth),
             ),
             tint=(1.01 - warmth, 1.0, 0.985 + warmth),
-            marks_strength=rng.uniform(0.6, 1.3),
+            marks_strength=rng.uniform(0.45, 0.95),
             belt_phase=rng.uniform(0, 2 * np.pi),
             belt_level=rng.uniform(0.85, 1.2),
             blur=rng.uniform(0.0006, 0.0018),
-            noise=rng.uniform(1.5, 3.5),
+            noise=rng.uniform(1.2, 2.8),
         )
 
 

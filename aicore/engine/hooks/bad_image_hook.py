@@ -58,9 +58,7 @@ class BadImageHook(Hook):
     ) -> None:
         for dataset in base_datasets(loader.dataset):
             if dataset.bad_images is None:
-                dataset.bad_images = BadImageLog(
-                    self._file(runner), split, len(dataset), max_share
-                )
+                dataset.bad_images = BadImageLog(self._file(runner), split, len(dataset), max_share)
 
     @staticmethod
     def _file(runner: Runner) -> Path:

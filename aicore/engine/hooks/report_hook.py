@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from aicore.registry import HOOKS
-from aicore.task import build_task, inspection_record
+from aicore.task import build_task, inspection_record, write_records
 
 
 @HOOKS.register_module()
@@ -46,21 +46,15 @@ class ReportHook(Hook):
         classes = runner.test_dataloader.dataset.metainfo["classes"]
         self._records += [inspection_record(self.task, sample, classes) for sample in outputs or ()]
 
-    def after_test_epoch(
-        self, runner: Runner, metrics: dict[str, float] | None = None
-    ) -> None:
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Collects the records of all processes and writes everything."""
         dataset = runner.test_dataloader.dataset
         records = collect_results(self._records, len(dataset), device="cpu")
         if not is_main_process():
             return
         folder = Path(runner.work_dir)
-        _write_json(folder / "predictions.json", records)
-        _write_json(folder / "metrics.json", metrics or {})
-        table = self.task.report(records, tuple(dataset.metainfo["classes"]), folder)
+        write_records(folder / "predictions.json", records)
+        table, figures = self.task.report(records, tuple(dataset.metainfo["classes"]), folder)
+        text = json.dumps({**(metrics or {}), **figures}, indent=1, ensure_ascii=False)
+        (folder / "metrics.json").write_text(text, encoding="utf-8")
         runner.logger.info(f"{table}\nResults: {folder}")
-
-
-def _write_json(file: Path, content: Any) -> None:
-    text = json.dumps(content, indent=1, ensure_ascii=False, default=float)
-    file.write_text(text, encoding="utf-8")

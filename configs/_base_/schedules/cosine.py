@@ -9,22 +9,25 @@ warmup_epochs = 1  # the learning rate rises linearly
 # ---- the rest ----
 base_batch_size = 32  # what --auto-scale-lr scales from
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr='${learning_rate}', weight_decay='${weight_decay}'))
+    optimizer=dict(type="AdamW", lr="${learning_rate}", weight_decay="${weight_decay}")
+)
 param_scheduler = [
     dict(
-        type='LinearLR',
+        type="LinearLR",
         start_factor=0.01,
         begin=0,
-        end='${warmup_epochs}',
-        convert_to_iter_based=True),
+        end="${warmup_epochs}",
+        convert_to_iter_based=True,
+    ),
     dict(
-        type='CosineAnnealingLR',
-        eta_min='${learning_rate * 0.01}',
-        begin='${warmup_epochs}',
-        end='${max_epochs}',
-        convert_to_iter_based=True),
+        type="CosineAnnealingLR",
+        eta_min="${learning_rate * 0.01}",
+        begin="${warmup_epochs}",
+        end="${max_epochs}",
+        convert_to_iter_based=True,
+    ),
 ]
-train_cfg = dict(by_epoch=True, max_epochs='${max_epochs}', val_interval=1)
+train_cfg = dict(by_epoch=True, max_epochs="${max_epochs}", val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
-auto_scale_lr = dict(enable=False, base_batch_size='${base_batch_size}')
+auto_scale_lr = dict(enable=False, base_batch_size="${base_batch_size}")

@@ -1,6 +1,6 @@
 # Warm-up, then the learning rate falls by a factor at 2/3 and 8/9 of the epochs.
 
-_base_ = './cosine.py'
+_base_ = "./cosine.py"
 
 # ---- often changed ----
 max_epochs = 36
@@ -12,19 +12,23 @@ step_factor = 0.1
 optim_wrapper = dict(
     optimizer=dict(
         _delete_=True,
-        type='SGD',
-        lr='${learning_rate}',
+        type="SGD",
+        lr="${learning_rate}",
         momentum=0.9,
-        weight_decay='${weight_decay}'))
+        weight_decay="${weight_decay}",
+    )
+)
 param_scheduler = [
     dict(
-        type='LinearLR',
+        type="LinearLR",
         start_factor=0.01,
         begin=0,
-        end='${warmup_epochs}',
-        convert_to_iter_based=True),
+        end="${warmup_epochs}",
+        convert_to_iter_based=True,
+    ),
     dict(
-        type='MultiStepLR',
-        milestones=['${int(max_epochs * 2 / 3)}', '${int(max_epochs * 8 / 9)}'],
-        gamma='${step_factor}'),
+        type="MultiStepLR",
+        milestones=["${int(max_epochs * 2 / 3)}", "${int(max_epochs * 8 / 9)}"],
+        gamma="${step_factor}",
+    ),
 ]

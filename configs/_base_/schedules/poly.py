@@ -1,6 +1,6 @@
 # Warm-up, then the learning rate falls along a polynomial, as segmentation is trained.
 
-_base_ = './multistep.py'
+_base_ = "./multistep.py"
 
 # ---- often changed ----
 max_epochs = 60
@@ -9,16 +9,18 @@ poly_power = 0.9
 # ---- the rest ----
 param_scheduler = [
     dict(
-        type='LinearLR',
+        type="LinearLR",
         start_factor=0.01,
         begin=0,
-        end='${warmup_epochs}',
-        convert_to_iter_based=True),
+        end="${warmup_epochs}",
+        convert_to_iter_based=True,
+    ),
     dict(
-        type='PolyLR',
-        eta_min='${learning_rate * 0.01}',
-        power='${poly_power}',
-        begin='${warmup_epochs}',
-        end='${max_epochs}',
-        convert_to_iter_based=True),
+        type="PolyLR",
+        eta_min="${learning_rate * 0.01}",
+        power="${poly_power}",
+        begin="${warmup_epochs}",
+        end="${max_epochs}",
+        convert_to_iter_based=True,
+    ),
 ]

@@ -1,7 +1,7 @@
 # YOLOX's shape: quadratic warm-up, cosine, and a constant minimum for the last epochs.
 # Source: Ge et al., YOLOX: Exceeding YOLO Series in 2021.
 
-_base_ = './multistep.py'
+_base_ = "./multistep.py"
 
 # ---- often changed ----
 max_epochs = 300
@@ -14,13 +14,16 @@ last_epochs = 15  # with the constant minimum
 base_batch_size = 64
 optim_wrapper = dict(optimizer=dict(nesterov=True))
 param_scheduler = [
-    dict(type='mmdet.QuadraticWarmupLR', begin=0, end='${warmup_epochs}', convert_to_iter_based=True),
     dict(
-        type='CosineAnnealingLR',
-        eta_min='${learning_rate * 0.05}',
-        T_max='${max_epochs - last_epochs - warmup_epochs}',
-        begin='${warmup_epochs}',
-        end='${max_epochs - last_epochs}',
-        convert_to_iter_based=True),
-    dict(type='ConstantLR', factor=1, begin='${max_epochs - last_epochs}', end='${max_epochs}'),
+        type="mmdet.QuadraticWarmupLR", begin=0, end="${warmup_epochs}", convert_to_iter_based=True
+    ),
+    dict(
+        type="CosineAnnealingLR",
+        eta_min="${learning_rate * 0.05}",
+        T_max="${max_epochs - last_epochs - warmup_epochs}",
+        begin="${warmup_epochs}",
+        end="${max_epochs - last_epochs}",
+        convert_to_iter_based=True,
+    ),
+    dict(type="ConstantLR", factor=1, begin="${max_epochs - last_epochs}", end="${max_epochs}"),
 ]

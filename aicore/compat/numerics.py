@@ -1,11 +1,21 @@
-"""Backward passes by autograd, for ops whose caller hands over the forward pass's inputs."""
+"""What the ops share: a precision that torchvision takes, and backward passes by autograd."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
+
+
+def at_least_float32(*values: Tensor) -> list[Tensor]:
+    """Returns the tensors in one floating-point type that holds them all, float32 or float64.
+
+    torchvision's ops want one type, and have no bfloat16.
+    """
+    dtype = reduce(torch.promote_types, (value.dtype for value in values), torch.float32)
+    return [value.to(dtype) for value in values]
 
 
 def gradients(
@@ -21,4 +31,4 @@ def gradients(
     with torch.enable_grad():  # mmcv's backward functions run without it
         leaves = [value.detach().requires_grad_() for value in inputs]
         output = function(*leaves)
-    return torch.autograd.grad(output, leaves, grad_output)
+    return torch.autograd.grad(output, leaves, grad_output.to(output.dtype))

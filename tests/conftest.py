@@ -1,0 +1,127 @@
+"""What the tests of all stages share: easily told pictures, a trained model, the tools."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+# Before torch is imported, here and in the tools' processes: on many cores, threads that wait for
+# each other take longer over these small tensors than the work itself.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+REPOSITORY = Path(__file__).parents[1]
+CLASSES = ("bright", "dark", "striped")  # in sorted order, as folders are read
+SIDE = 32  # pixels
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a short training leaves behind."""
+
+    config: Path
+    """The leaf config."""
+    checkpoint: Path
+    """The best checkpoint, in ``work_dir``; it knows its classes."""
+    work_dir: Path
+    """Logs and checkpoints."""
+    data_root: Path
+    """The data: see :func:`class_folders`."""
+
+
+def draw_example(name: str, generator: np.random.Generator) -> np.ndarray:
+    """Returns a noisy colour picture of one of ``CLASSES``, SIDE x SIDE x 3 uint8."""
+    levels = {
+        "bright": np.full((SIDE, SIDE), 200),
+        "dark": np.full((SIDE, SIDE), 50),
+        "striped": np.where(np.arange(SIDE) % 8 < 4, 50, 200) * np.ones((SIDE, 1)),
+    }
+    noise = generator.normal(0, 8, (SIDE, SIDE, 3))
+    return np.clip(levels[name][..., None] + noise, 0, 255).astype(np.uint8)
+
+
+def write_class_folders(root: Path) -> Path:
+    """Writes ``train/<class>`` with 8 and ``val/<class>`` with 4 pictures each."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for name in CLASSES:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                cv2.imwrite(str(folder / f"{name}_{index}.png"), draw_example(name, generator))
+    return root
+
+
+def write_leaf_config(file: Path, data_root: Path) -> Path:
+    """Writes a config for a training of a few seconds: resnet18 on pictures of 32 pixels."""
+    base = REPOSITORY / "configs" / "classification" / "resnet18.py"
+    file.write_text(
+        f"_base_ = {base.as_posix()!r}\n"
+        f"data_root = {data_root.as_posix()!r}\n"
+        f"image_size = {SIDE}\n"
+        "batch_size = 8\n"
+        "num_workers = 0\n"
+        "max_epochs = 2\n"
+        "warmup_epochs = 0\n"
+        "log_interval = 1\n",
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.fixture(scope="session")
+def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data root with ``train`` and ``val``, a folder each for bright, dark and striped pictures.
+
+    8 and 4 PNG of 32 x 32 a class. Read only: a test that changes the data copies them first.
+    """
+    return write_class_folders(tmp_path_factory.mktemp("class_folders"))
+
+
+@pytest.fixture(scope="session")
+def leaf_config(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A leaf config over ``class_folders``: resnet18, 32 pixels, two epochs, no workers."""
+    return write_leaf_config(tmp_path_factory.mktemp("configs") / "tiny.py", class_folders)
+
+
+@pytest.fixture(scope="session")
+def trained(
+    leaf_config: Path, class_folders: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """A resnet18 trained on ``class_folders`` for two epochs. Read only."""
+    from aicore.apis import train
+
+    work_dir = tmp_path_factory.mktemp("trained")
+    runner = train(leaf_config, work_dir=work_dir)
+    checkpoint = Path(runner.message_hub.get_info("best_ckpt"))
+    return Trained(leaf_config, checkpoint, work_dir, class_folders)
+
+
+@pytest.fixture(scope="session")
+def run_tool() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function ``run_tool('tools/train.py', config, '--work-dir', folder)``.
+
+    It runs the tool from the repository root with this interpreter, in a process of its own, and
+    returns the :class:`subprocess.CompletedProcess` with ``returncode``, ``stdout``, ``stderr``.
+    """
+
+    def run(tool: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, tool, *map(str, arguments)],
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=300,
+            check=False,
+        )
+
+    return run
