@@ -90,9 +90,9 @@ def _per_class(
 ) -> dict[str, dict[str, float]]:
     figures = SingleLabelMetric.calculate(prediction, truth, average=None, num_classes=len(classes))
     keys = ("precision", "recall", "f1", "support")
-    rows = zip(*(figure.tolist() for figure in figures), strict=True)
     return {
-        name: dict(zip(keys, row, strict=True)) for name, row in zip(classes, rows, strict=True)
+        name: dict(zip(keys, (figure[i].item() for figure in figures), strict=True))
+        for i, name in enumerate(classes)
     }
 
 

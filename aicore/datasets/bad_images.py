@@ -43,8 +43,9 @@ class BadImageLog:
         if self.max_share is None or len(bad) <= self.max_share * self.total:
             return
         shown = "; ".join(f"{p} ({r})" for p, r in list(bad.items())[:3])
+        share = len(bad) / self.total
         raise DataError(
-            f"{len(bad)} of {self.total} {self.split} images ({len(bad) / self.total:.1%}) cannot be "
+            f"{len(bad)} of {self.total} {self.split} images ({share:.1%}) cannot be "
             f"read, more than the allowed {self.max_share:.0%}: {shown}. All are listed in "
             f"{self.file}. Repair or remove them, or raise default_hooks.bad_images.max_share."
         )

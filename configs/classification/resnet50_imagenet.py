@@ -1,4 +1,4 @@
-# Weights trained on ImageNet's thousand classes, tested as they are published: resize 256, crop 224.
+# Weights trained on ImageNet's thousand classes, tested as published: resize 256, crop 224.
 _base_ = "./resnet50.py"
 data_root = "data/imagenet"
 val = "val"  # a thousand class folders; or a list file with labels.txt of a thousand lines

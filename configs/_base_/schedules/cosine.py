@@ -28,6 +28,6 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(by_epoch=True, max_epochs="${max_epochs}", val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
+val_cfg = {}
+test_cfg = {}
 auto_scale_lr = dict(enable=False, base_batch_size="${base_batch_size}")
