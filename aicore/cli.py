@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import DictAction
@@ -20,7 +21,10 @@ def run(main: Callable[[], int | None]) -> None:
 
     A user's mistake (:class:`AicoreError`) ends with its sentence on stderr and exit code 1,
     an interrupt from the keyboard with 130. Anything else is a bug and keeps its stack trace.
+    Modules that a config imports are found from the folder the tool is started in, as they are
+    with ``python -m``.
     """
+    sys.path.insert(0, str(Path.cwd()))
     try:
         code = main()
     except AicoreError as error:

@@ -42,6 +42,8 @@ EVALUATOR = _child("evaluator", root.EVALUATOR, ["aicore.evaluation"])
 # What differs between tasks, under one small interface: see aicore.task.Task.
 TASKS = Registry("task", scope="aicore", locations=_TASKS)
 
+_OPTIMIZERS = f"{root.OPTIMIZERS.scope}::{root.OPTIMIZERS.name}"
+
 
 @contextmanager
 def explain_build_errors(config: Config) -> Iterator[None]:
@@ -54,6 +56,8 @@ def explain_build_errors(config: Config) -> Iterator[None]:
         yield
     except (KeyError, TypeError) as error:
         message = str(error.args[0]) if error.args else ""
+        if message == "None is not a callable object":  # an unknown optimiser is looked up so
+            message = f"{config.optim_wrapper.optimizer.type} is not in the {_OPTIMIZERS} registry"
         sentence = _explain_unknown_type(config, message) or _explain_argument(config, message)
         if sentence is None:
             raise

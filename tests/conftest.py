@@ -68,8 +68,7 @@ def write_leaf_config(file: Path, data_root: Path) -> Path:
         f"image_size = {SIDE}\n"
         "batch_size = 8\n"
         "num_workers = 0\n"
-        "max_epochs = 2\n"
-        "warmup_epochs = 0\n"
+        "max_epochs = 3\n"
         "log_interval = 1\n",
         encoding="utf-8",
     )
@@ -87,7 +86,7 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def leaf_config(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A leaf config over ``class_folders``: resnet18, 32 pixels, two epochs, no workers."""
+    """A leaf config over ``class_folders``: resnet18, 32 pixels, three epochs, no workers."""
     return write_leaf_config(tmp_path_factory.mktemp("configs") / "tiny.py", class_folders)
 
 
@@ -95,7 +94,7 @@ def leaf_config(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -
 def trained(
     leaf_config: Path, class_folders: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
-    """A resnet18 trained on ``class_folders`` for two epochs. Read only."""
+    """A resnet18 trained on ``class_folders`` for three epochs. Read only."""
     from aicore.apis import train
 
     work_dir = tmp_path_factory.mktemp("trained")

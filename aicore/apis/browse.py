@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
+from mmengine.structures import BaseDataElement
+from torch import Tensor
 
 from aicore.apis.setup import default_work_dir, open_config
 from aicore.datasets.base import base_datasets
 from aicore.datasets.transforms import LoadImage
-from aicore.errors import ConfigError, did_you_mean
+from aicore.errors import ConfigError
 from aicore.registry import DATASETS, explain_build_errors
 from aicore.runtime.images import write_image
 from aicore.task import Task, build_task, inspection_record
@@ -51,61 +54,65 @@ def browse(
     Raises:
         ConfigError: The config has no such split, its pipeline does not pack its results, or
             ``count`` or ``columns`` is not positive.
+        DataError: The data set has no images.
     """
     if min(count, columns) < 1:
         raise ConfigError(f"--count {count} --columns {columns}: both have to be at least 1.")
     settings = open_config(config, options)
     set_random_seed(seed)
     dataset = _build_dataset(settings, split)
-    task = build_task(settings.task)
+    task, load_image = build_task(settings.task), _loader_of(dataset)
+    classes = tuple(dataset.metainfo["classes"])
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
     pictures = []
     for index in sorted(chosen):
         data = dataset[int(index)]
         if "inputs" not in data:
             raise ConfigError(
-                f"{config}: the pipeline of {split}_dataloader.dataset gives "
-                f"{', '.join(data)} and no 'inputs': it has to end with a Pack... transform."
+                f"{config}: the pipeline of {split}_dataloader.dataset gives no 'inputs' "
+                f"({', '.join(data)}): it has to end with a Pack… transform."
             )
+        sample = data["data_samples"]
         if original:
-            pictures.append(_draw_original(dataset, data["data_samples"].get("img_path")))
-        pictures.append(_draw_sample(task, data, tuple(dataset.metainfo["classes"])))
+            pictures.append(_draw_original(load_image, sample))
+        pictures.append(_draw_augmented(data["inputs"], sample, task, classes))
     largest = max(max(picture.shape[:2]) for picture in pictures)
     cell = min(max(largest, SMALLEST_CELL), LARGEST_CELL)
+    columns = min(columns, len(chosen)) * (2 if original else 1)
     file = Path(out or default_work_dir(config, f"browse_{split}.png"))
     file.parent.mkdir(parents=True, exist_ok=True)
-    columns = min(columns, len(chosen))
-    write_image(file, tile(pictures, columns * (2 if original else 1), cell))
+    write_image(file, tile(pictures, columns, cell))
     return file
 
 
-def _build_dataset(config: Any, split: str) -> BaseDataset:
-    try:
-        dataset = config[f"{split}_dataloader"].dataset
-    except (KeyError, AttributeError) as error:
-        splits = [key.removesuffix("_dataloader") for key in config if key.endswith("_dataloader")]
+def _build_dataset(config: Config, split: str) -> BaseDataset:
+    loaders = [key for key, value in config.items() if key.endswith("_dataloader") and value]
+    if f"{split}_dataloader" not in loaders:
         raise ConfigError(
-            f"{config.filename}: {split}_dataloader.dataset is not set."
-            f"{did_you_mean(split, splits)} The config has: {', '.join(splits) or 'none'}."
-        ) from error
-    init_default_scope(config.default_scope)
+            f"{config.filename}: {split}_dataloader is not set, so there is nothing to browse. "
+            f"The config has: {', '.join(loaders) or 'none'}."
+        )
+    init_default_scope(config.get("default_scope", "aicore"))
     with explain_build_errors(config):
-        return DATASETS.build(dataset)
+        return DATASETS.build(config[f"{split}_dataloader"].dataset)
 
 
-def _draw_sample(task: Task, data: dict[str, Any], classes: tuple[str, ...]) -> np.ndarray:
-    """Returns a packed sample's image, HxWx3 uint8 BGR, with the labels of its task."""
-    image = data["inputs"].permute(1, 2, 0).numpy()
-    record = inspection_record(task, data["data_samples"], classes)
-    return task.draw(to_display(image), record)
+def _loader_of(dataset: BaseDataset) -> LoadImage:
+    """Returns the data set's own first step: its channels and white level."""
+    steps = (step for inner in base_datasets(dataset) for step in inner.pipeline.transforms)
+    return next((step for step in steps if isinstance(step, LoadImage)), LoadImage())
 
 
-def _draw_original(dataset: BaseDataset, path: str | None) -> np.ndarray:
+def _draw_original(load_image: LoadImage, sample: BaseDataElement) -> np.ndarray:
     """Returns the sample's file as the pipeline loads it, with its name below."""
-    loaders = [
-        step
-        for inner in base_datasets(dataset)
-        for step in inner.pipeline.transforms
-        if isinstance(step, LoadImage)
-    ]
-    ...
+    path = sample.img_path
+    loaded = load_image({"img_path": path, "not_inspected": sample.get("not_inspected")})
+    return draw_caption(to_display(loaded["img"]), f"{Path(path).name} →", WHITE)
+
+
+def _draw_augmented(
+    inputs: Tensor, sample: BaseDataElement, task: Task, classes: tuple[str, ...]
+) -> np.ndarray:
+    """Returns the model's input (C x H x W, 0..255) as HxWx3 uint8 BGR with the task's labels."""
+    image = to_display(inputs.permute(1, 2, 0).numpy())
+    return task.draw(image, inspection_record(task, sample, classes))

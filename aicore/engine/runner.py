@@ -18,6 +18,7 @@ from aicore.registry import RUNNERS
 _NOT_FOR_THE_CONSOLE = (
     "\n" + "-" * 60 + "\nSystem environment",
     "Config:\n",
+    "Distributed training is not used, all SyncBatchNorm",
     "Hooks will be executed in the following order",
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',

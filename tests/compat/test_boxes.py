@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 
-import aicore  # noqa: F401  (puts mmcv's ops in place)
 import numpy as np
 import pytest
 import torch

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import aicore  # noqa: F401  (puts mmcv's ops in place)
 import pytest
 import torch
 from mmcv.ops import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import aicore  # noqa: F401  (puts mmcv's ops in place)
 import torch
+import torchvision.ops
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
@@ -28,7 +28,7 @@ def tiny_yolox() -> ConfigDict:
             "feat_channels": 32,
         },
         train_cfg={"assigner": {"type": "mmdet.SimOTAAssigner"}},
-        test_cfg={"score_thr": 0.0, "nms": {"type": "nms", "iou_threshold": 0.65}},
+        test_cfg={"score_thr": 0.0, "nms": {"type": "nms", "iou_threshold": 0.3}},
     )
 
 
@@ -36,28 +36,30 @@ def test_yolox_trains_and_predicts():
     torch.manual_seed(0)
     register_all_modules(init_default_scope=False)
     model = MODELS.build(tiny_yolox())
-    model.init_weights()
     sample = DetDataSample(metainfo={"img_shape": (96, 96), "scale_factor": (1.0, 1.0)})
     sample.gt_instances = InstanceData(
         bboxes=torch.tensor([[10.0, 12.0, 50.0, 60.0]]), labels=torch.tensor([1])
     )
     batch = {"inputs": [torch.randint(0, 256, (3, 96, 96), dtype=torch.uint8)]}
     batch["data_samples"] = [sample]
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    before = model.bbox_head.multi_level_conv_cls[0].weight.detach().clone()
-    losses = model(**model.data_preprocessor(batch, training=True), mode="loss")
-    total, _ = model.parse_losses(losses)
-    total.backward()
-    optimizer.step()
-    assert total.isfinite()
-    assert not torch.equal(before, model.bbox_head.multi_level_conv_cls[0].weight)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.002)
+    totals = []
+    for _ in range(8):
+        losses = model(**model.data_preprocessor(batch, training=True), mode="loss")
+        total, _ = model.parse_losses(losses)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert totals[-1] < totals[0]
 
-    model.eval()
-    with torch.no_grad():
+    with torch.no_grad():  # not in eval mode: the running statistics have seen 8 steps only
         (result,) = model.test_step(batch)
     found = result.pred_instances
-    assert 0 < len(found.bboxes) < 96 * 96 / 64 + 36 + 9  # NMS took some of the priors
-    assert (found.scores[:-1] >= found.scores[1:]).all()
+    assert 1 < len(found.bboxes) < 144 + 36 + 9  # NMS took some of the priors' boxes
+    same_class = found.labels[:, None] == found.labels
+    overlaps = torchvision.ops.box_iou(found.bboxes, found.bboxes).fill_diagonal_(0)
+    assert (overlaps * same_class).max() <= 0.3
 
 
 def test_roi_head_of_mmdet_pools_through_the_fallback():

@@ -3,13 +3,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-import aicore  # noqa: F401  (puts mmcv's ops in place)
 import mmcv.ops
 import pytest
 import torch
+from mmcv.utils import collect_env
+
 from aicore.compat import mmcv_ext
 from aicore.errors import AicoreError
-from mmcv.utils import collect_env
 
 
 def test_every_module_of_mmcvs_ops_imports():

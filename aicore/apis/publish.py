@@ -1,0 +1,89 @@
+"""Publishing a model: a checkpoint's weights, without what only training needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from aicore.engine.checkpoint import read_checkpoint
+from aicore.errors import CheckpointError, ConfigError
+from aicore.version import __version__
+
+# What of MMEngine's meta still means something without the training; cfg is the config's text.
+_KEPT = ("dataset_meta", "epoch", "iter", "cfg")
+
+
+def publish_model(checkpoint: str | Path, out: str | Path | None = None) -> Path:
+    """Writes a checkpoint's weights as safetensors, with metadata and without the optimiser.
+
+    The metadata's values are JSON texts: ``dataset_meta`` with the classes, ``epoch``, ``iter``,
+    ``cfg`` (the config's text, never run), where the checkpoint has them; ``aicore_version``, and
+    ``weights_sha256``: the SHA-256 of ``safetensors.torch.save(weights)``, which another file of
+    the same weights shares.
+
+    Args:
+        checkpoint: What :func:`aicore.engine.checkpoint.read_checkpoint` reads.
+        out: The file to write, ending in ``.safetensors``; by default it lies beside the
+            checkpoint, with the first eight digits of the hash in its name:
+            ``best-1a2b3c4d.safetensors``.
+
+    Returns:
+        The file written. It appears at once and whole: a run that dies leaves none.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read or holds something other than tensors among
+            its weights, or ``out`` cannot be written.
+        ConfigError: ``out`` has another suffix.
+    """
+    checkpoint = Path(checkpoint).expanduser()
+    if out is not None and Path(out).suffix != ".safetensors":
+        raise ConfigError(f"--out {str(out)!r} has to end in .safetensors.")
+    content = read_checkpoint(checkpoint)
+    weights = _own_memory(content["state_dict"], checkpoint)
+    digest = hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
+    meta = {key: content["meta"][key] for key in _KEPT if key in content["meta"]}
+    meta.update(aicore_version=__version__, weights_sha256=digest)
+    texts = {key: json.dumps(value, default=_plain) for key, value in meta.items()}
+    name = f"{checkpoint.stem}-{digest[:8]}.safetensors"
+    file = checkpoint.with_name(name) if out is None else Path(out).expanduser()
+    _write(file, weights, texts)
+    return file
+
+
+def _own_memory(weights: dict[str, Any], source: Path) -> dict[str, torch.Tensor]:
+    """Returns a copy of each tensor: safetensors refuses those that share memory (tied weights)."""
+    others = [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        kind = type(weights[others[0]]).__name__
+        raise CheckpointError(
+            f"checkpoint {str(source)!r} cannot be published: its weight {others[0]!r} is a "
+            f"{kind}, not a tensor, which safetensors does not hold."
+        )
+    return {
+        key: value.clone(memory_format=torch.contiguous_format) for key, value in weights.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Returns a numpy or torch value of the metadata as python's own, for JSON."""
+    return value.tolist()
+
+
+def _write(file: Path, weights: dict[str, torch.Tensor], texts: dict[str, str]) -> None:
+    """Writes beside ``file`` first, so that no one ever sees half of it."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        safetensors.torch.save_file(weights, temporary, metadata=texts)
+        temporary.replace(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{str(file)!r} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""The quick part of the data check, before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from aicore.datasets.check.records import Split, read_split
+from aicore.errors import DataError
+from aicore.registry import HOOKS
+
+_EXAMPLES = 3
+_FULL_CHECK = "tools/data/check_dataset.py gives the full report."
+
+
+@HOOKS.register_module()
+class DatasetCheckHook(Hook):
+    """Counts the images and labels of the training and validation data, and stops on faults.
+
+    It reads the annotations and asks for each image file's size; it opens no image. Logs a line
+    for each split. Warns of files that are missing or empty, of classes without a label, and of
+    files that are in both splits.
+
+    Args:
+        max_bad_share: Share of a split's images in [0, 1] that may be missing or empty.
+    """
+
+    def __init__(self, max_bad_share: float = 0.05) -> None:
+        self.max_bad_share = max_bad_share
+
+    def before_train(self, runner: Runner) -> None:
+        """Checks the data sets of the run.
+
+        Raises:
+            DataError: More than ``max_bad_share`` of the images of a split are missing or empty,
+                or an annotation is faulty.
+        """
+        splits = [read_split("train", runner.train_dataloader.dataset)]
+        if runner.val_loop is not None:
+            splits.append(read_split("val", runner.val_dataloader.dataset))
+        for split in splits:
+            runner.logger.info(split.summary())
+            self._check_annotations(split)
+            self._check_files(runner, split)
+            if split.missing_classes():
+                runner.logger.warning(
+                    f"{split.name} has no label of {_first(split.missing_classes(), ', ')}."
+                )
+        if len(splits) == 2:
+            self._check_leak(runner, *splits)
+
+    def _check_annotations(self, split: Split) -> None:
+        faulty = split.faulty()
+        if faulty:
+            raise DataError(
+                f"{len(faulty)} faults in the annotations of {split.name}: {_first(faulty)}. "
+                f"Mend them; {_FULL_CHECK}"
+            )
+
+    def _check_files(self, runner: Runner, split: Split) -> None:
+        missing = split.missing_files()
+        if not missing:
+            return
+        share = len(missing) / len(split.paths)
+        message = (
+            f"{len(missing)} of {len(split.paths)} {split.name} images ({share:.1%}) are missing "
+            f"or empty: {_first([f'{path} ({reason})' for path, reason in missing.items()])}."
+        )
+        if share > self.max_bad_share:
+            raise DataError(
+                f"{message} Allowed are {self.max_bad_share:.0%}: repair data_root and the lists, "
+                f"or raise default_hooks.dataset_check.max_bad_share. {_FULL_CHECK}"
+            )
+        runner.logger.warning(message)
+
+    def _check_leak(self, runner: Runner, train: Split, val: Split) -> None:
+        known = {Path(path).resolve() for path in train.paths}
+        shared = [path for path in val.paths if Path(path).resolve() in known]
+        if shared:
+            runner.logger.warning(
+                f"{len(shared)} of {len(val.paths)} val images are train images as well, so the "
+                f"validation's figures are too good: {_first(shared)}. {_FULL_CHECK}"
+            )
+
+
+def _first(texts: list[str], separator: str = "; ") -> str:
+    rest = f"{separator}and {len(texts) - _EXAMPLES} more" if len(texts) > _EXAMPLES else ""
+    return separator.join(texts[:_EXAMPLES]) + rest

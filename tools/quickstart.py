@@ -1,0 +1,48 @@
+"""From nothing to a trained, tested model and pictures, on the embedded sample data.
+
+``python tools/quickstart.py`` takes a few minutes on two processor cores and needs no network.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from aicore.cli import run
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+# Task, config, and what makes it short.
+RUNS = [
+    ("classification", CONFIGS / "classification/resnet18_sample.py", {"max_epochs": 15}),
+]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", default="quickstart", help="folder for data and results")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Trains, tests and shows each task."""
+    arguments = parse_arguments()
+    from aicore.apis import test, train  # imports torch, which --help need not wait for
+
+    out = Path(arguments.out)
+    start = time.monotonic()
+    lines = []
+    for task, config, options in RUNS:
+        data = {"sample_data": str(out / "data"), "data_root": str(out / "data" / task)}
+        options = {**options, **data, "log_interval": 5}
+        runner = train(config, out / task / "train", options=options)
+        checkpoint = runner.message_hub.get_info("best_ckpt")
+        metrics = test(config, checkpoint, out / task / "test", options=options)
+        monitor = runner.cfg.monitor
+        lines.append(f"{task}: {monitor} {metrics[monitor]:.2f} on held-out images, {checkpoint}")
+    minutes = (time.monotonic() - start) / 60
+    print("\n".join([f"Done in {minutes:.1f} minutes.", *lines, f"Pictures and tables: {out}"]))
+
+
+if __name__ == "__main__":
+    run(main)
