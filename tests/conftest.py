@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,11 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
-# Before torch is imported, here and in the tools' processes: on many cores, threads that wait for
-# each other take longer over these small tensors than the work itself.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Before torch is imported, here and in the tools' processes: threads that wait for each other take
+# longer over these small tensors than the work itself, the more so on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parents[1]
+Tool = Callable[..., subprocess.CompletedProcess[str]]
 CLASSES = ("bright", "dark", "striped")  # in sorted order, as folders are read
 SIDE = 32  # pixels
 
@@ -29,7 +31,9 @@ class Trained:
     config: Path
     """The leaf config."""
     checkpoint: Path
-    """The best checkpoint, in ``work_dir``; it knows its classes."""
+    """The best checkpoint, in ``work_dir``: weights and classes."""
+    last_checkpoint: Path
+    """The last epoch's, which holds the optimiser's state too: it can be resumed."""
     work_dir: Path
     """Logs and checkpoints."""
     data_root: Path
@@ -99,12 +103,13 @@ def trained(
 
     work_dir = tmp_path_factory.mktemp("trained")
     runner = train(leaf_config, work_dir=work_dir)
-    checkpoint = Path(runner.message_hub.get_info("best_ckpt"))
-    return Trained(leaf_config, checkpoint, work_dir, class_folders)
+    info = runner.message_hub.runtime_info
+    best, last = Path(info["best_ckpt"]), Path(info["last_ckpt"])
+    return Trained(leaf_config, best, last, work_dir, class_folders)
 
 
 @pytest.fixture(scope="session")
-def run_tool() -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_tool() -> Tool:
     """A function ``run_tool('tools/train.py', config, '--work-dir', folder)``.
 
     It runs the tool from the repository root with this interpreter, in a process of its own, and
@@ -124,3 +129,23 @@ def run_tool() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def call_tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tool:
+    """As ``run_tool``, but within this process: seconds faster, and seen by the coverage.
+
+    The working directory stays as it is, and an error that a tool does not turn into a sentence
+    comes through.
+    """
+
+    def call(tool: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [tool, *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(REPOSITORY / tool), run_name="__main__")
+        output = capsys.readouterr()
+        return subprocess.CompletedProcess(command, ended.value.code or 0, output.out, output.err)
+
+    return call

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from matplotlib.text import Text
 
 from aicore.visualization.fonts import font_families
@@ -47,3 +51,48 @@ def plot_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path
             color = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, int(matrix[row, column]), ha="center", va="center", color=color)
     save_figure(figure, file)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of a figure of curves."""
+
+    title: str
+    x_label: str
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]]
+    """The x and y values of each curve, by the curve's name; NaN leaves a gap."""
+
+
+def plot_panels(panels: Sequence[Panel], file: Path) -> None:
+    """Writes panels side by side, at most three a row, with one legend below them all.
+
+    A name has the same colour in every panel.
+
+    Args:
+        panels: What to draw, at least one.
+        file: The PNG to write.
+    """
+    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.2 * rows), layout="constrained")
+    lines = {}
+    for index, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(rows, columns, index)
+        lines.update(_draw_panel(axes, panel, names))
+    figure.legend([lines[n] for n in names], names, loc="outside lower center", frameon=False)
+    save_figure(figure, file)
+
+
+def _draw_panel(axes: Axes, panel: Panel, names: list[str]) -> dict[str, Line2D]:
+    lines = {}
+    for name, (x, y) in panel.curves.items():
+        number = names.index(name)
+        # Ten colours, then again with dashes; few points are marked, as one makes no line.
+        style = ("-", "--", ":")[number // 10 % 3] + ("o" if len(x) <= 30 else "")
+        lines[name] = axes.plot(x, y, style, color=f"C{number % 10}", markersize=3)[0]
+    axes.set_title(panel.title)
+    axes.set_xlabel(panel.x_label)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.grid(alpha=0.3)
+    return lines

@@ -1,102 +1,112 @@
-"""Finding pictures of the same shot: re-encoded, resized, or brightened a little."""
+"""The same image, or the same shot, more than once: in two splits, or with two labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
-from numpy.typing import NDArray
 
-_MIN_CORRELATION = 0.9  # of two thumbnails, for a closer look
-_MIN_PARTIAL_CORRELATION = 0.92  # once what other images explain has been taken out
-_RATIO = 2.0  # how much farther than its twin an image's other neighbours are
-_TWINS = 3  # nearest neighbours to look at more closely
-_NEIGHBOURS = 32  # that an image is compared with
-_REGRESSORS = 12  # of these, what is used to explain it
-_BLOCK_VALUES = 2**25  # of a similarity matrix at a time, 128 MiB
+from aicore.datasets.check.pictures import Picture
+from aicore.datasets.check.report import ERROR, NOTE, WARNING, Problem
+from aicore.datasets.check.similarity import connected, near_pairs
 
 
-def near_pairs(thumbnails: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """Finds the pairs of images that stand out as nearer to each other than parts alike do.
+@dataclass(frozen=True)
+class Entry:
+    """A readable image of a split."""
 
-    Good parts in a fixture look almost the same, so a threshold on similarity alone would call
-    all of them twins. Two images are a pair when, for each of the two,
+    split: str
+    path: str
+    labels: tuple[str, ...]
+    picture: Picture
 
-    - their thumbnails correlate (at least 0.9);
-    - there are other images, but at least twice as far away as the twin (a nearest-neighbour ratio
-      as in Lowe, "Distinctive image features from scale-invariant keypoints", 2004);
-    - the *partial* correlation, after regression on the nearest 12 of these others, is still at
-      least 0.92: what all the parts share (geometry, light, small shifts) is explained by other
-      images and drops out; what is left (texture, noise) only the same shot has in common.
+    def __str__(self) -> str:
+        return f"{self.path} ({', '.join(sorted(set(self.labels))) or 'no label'})"
 
-    The same part photographed twice in the same pose is found as well; more than 32 copies of a
-    shot are not, nor copies that are mirrored, turned or cropped.
+
+_Pairs = list[tuple[Entry, Entry]]
+
+
+def problems_of_duplicates(entries: list[Entry], names: list[str]) -> Iterator[Problem]:
+    """Yields what is wrong, or worth knowing, about images that are there more than once.
 
     Args:
-        thumbnails: (N, D), each row of mean 0 and length 1 or all 0; no two rows from images of
-            the same pixels.
-
-    Returns:
-        Pairs ``(i, j)`` with i < j, sorted.
+        entries: All readable images.
+        names: The splits' names.
     """
-    lengths = np.linalg.norm(thumbnails, axis=1)
-    usable = np.flatnonzero(lengths > 0)
-    rows = thumbnails[usable]
-    neighbours = {i: order for i, order in enumerate(_nearest(rows)) if len(order)}
-    pairs = [
-        (i, int(j))
-        for i, order in neighbours.items()
-        for j in order[:_TWINS]
-        if _is_twin(rows, i, j, order) and _is_twin(rows, j, i, neighbours.get(int(j)))
+    by_digest: dict[bytes, list[Entry]] = {}
+    for entry in entries:
+        by_digest.setdefault(entry.picture.digest, []).append(entry)
+    exact = list(by_digest.values())
+    shots = connected(len(exact), _near(exact))
+    near = [[exact[index] for index in shot] for shot in shots]
+    for first, second in combinations_with_replacement(names, 2):
+        same = [pair for group in exact for pair in _pairs(group, first, second)]
+        alike = [pair for groups in near for pair in _pairs_across(groups, first, second)]
+        if first != second:
+            yield from _leaks(first, second, same, alike)
+        else:
+            yield from _repetitions(first, same, alike)
+
+
+def _near(exact: list[list[Entry]]) -> list[tuple[int, int]]:
+    if not exact:
+        return []
+    return near_pairs(np.stack([group[0].picture.thumbnail for group in exact]))
+
+
+def _pairs(group: list[Entry], first: str, second: str) -> _Pairs:
+    """Pairs each entry of the second split with one of the first; the first one counts once."""
+    ours = [entry for entry in group if entry.split == first]
+    theirs = [entry for entry in group if entry.split == second]
+    if first == second:
+        theirs = theirs[1:]
+    return [(ours[0], entry) for entry in theirs] if ours else []
+
+
+def _pairs_across(groups: list[list[Entry]], first: str, second: str) -> _Pairs:
+    """As :func:`_pairs` over groups of the same pixels, leaving pairs of the same pixels out."""
+    # One of each group and split stands for all: the others are reported as the same image.
+    members = [
+        next(entry for entry in group if entry.split == split)
+        for group in groups
+        for split in dict.fromkeys(entry.split for entry in group)
     ]
-    return sorted({(int(usable[min(pair)]), int(usable[max(pair)])) for pair in pairs})
+    known = {entry.picture.digest for entry in members if entry.split == first}
+    return [
+        (ours, theirs)
+        for ours, theirs in _pairs(members, first, second)
+        if first == second or theirs.picture.digest not in known
+    ]
 
 
-def connected(count: int, pairs: list[tuple[int, int]]) -> list[list[int]]:
-    """Returns the groups of two or more of ``count`` items that pairs join, each sorted."""
-    parent = list(range(count))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for i, j in pairs:
-        parent[root(j)] = root(i)
-    groups: dict[int, list[int]] = {}
-    for item in range(count):
-        groups.setdefault(root(item), []).append(item)
-    return [group for group in groups.values() if len(group) > 1]
+def _leaks(first: str, second: str, same: _Pairs, alike: _Pairs) -> Iterator[Problem]:
+    where = f"{first}, {second}"
+    level = ERROR if "train" in first else WARNING
+    if same:
+        text = f"{len(same)} images of {second} are in {first} as well (the same pixels)"
+        yield Problem(level, where, text, _cases(same, "="))
+    if alike:
+        text = f"{len(alike)} images of {second} are nearly the same as one of {first}"
+        yield Problem(WARNING, where, text, _cases(alike, "~"))
 
 
-def _nearest(rows: NDArray[np.float32]) -> Iterator[NDArray[np.intp]]:
-    """Yields each row's nearest others, nearest first; none where even the first is far."""
-    count = min(_NEIGHBOURS, len(rows) - 1)
-    step = max(1, _BLOCK_VALUES // max(1, len(rows)))
-    for start in range(0, len(rows), step):
-        similarity = rows[start : start + step] @ rows.T
-        own = np.arange(len(similarity))
-        similarity[own, own + start] = -np.inf
-        best = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-        values = np.take_along_axis(similarity, best, axis=1)
-        order = np.take_along_axis(best, np.argsort(-values, axis=1), axis=1)
-        near = values.max(axis=1) >= _MIN_CORRELATION
-        yield from (found if is_near else found[:0] for found, is_near in zip(order, near))
+def _repetitions(split: str, same: _Pairs, alike: _Pairs) -> Iterator[Problem]:
+    for pairs, sign, level, what in (
+        (same, "=", ERROR, "repeat another one (the same pixels)"),
+        (alike, "~", WARNING, "are nearly the same as another one"),
+    ):
+        torn = [pair for pair in pairs if pair[0].labels != pair[1].labels]
+        agreed = [pair for pair in pairs if pair[0].labels == pair[1].labels]
+        if torn:
+            text = f"{len(torn)} images {what}, with another label"
+            yield Problem(level, split, text, _cases(torn, sign))
+        if agreed:
+            text = f"{len(agreed)} images {what}, with the same label"
+            yield Problem(NOTE, split, text, _cases(agreed, sign))
 
 
-def _is_twin(rows: NDArray[np.float32], i: int, j: int, order: NDArray[np.intp] | None) -> bool:
-    """Whether j stands out among the neighbours of i; see :func:`near_pairs`."""
-    if order is None or rows[i] @ rows[j] < _MIN_CORRELATION:
-        return False
-    # From differences: 1 minus a correlation near 1 would have no digits left in float32.
-    distances = np.linalg.norm(rows[order] - rows[i], axis=1)
-    limit = _RATIO * np.linalg.norm(rows[j] - rows[i])
-    others = rows[order[distances > limit][:_REGRESSORS]]
-    if not len(others):
-        return False
-    basis, _ = np.linalg.qr(others.T)
-    pair = rows[[i, j]]
-    first, second = pair - (pair @ basis) @ basis.T
-    scale = np.linalg.norm(first) * np.linalg.norm(second)
-    return bool(first @ second >= _MIN_PARTIAL_CORRELATION * scale)
+def _cases(pairs: _Pairs, sign: str) -> list[str]:
+    return [f"{first} {sign} {second}" for first, second in pairs]

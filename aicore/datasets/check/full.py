@@ -1,0 +1,176 @@
+"""The full check of a config's data: records, every image, the same image twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch.utils.data import Dataset
+
+from aicore.datasets.check.duplicates import Entry, problems_of_duplicates
+from aicore.datasets.check.pictures import Picture, look_at_all
+from aicore.datasets.check.records import Split, read_split
+from aicore.datasets.check.report import ERROR, NOTE, WARNING, Problem, Report, SplitFigures
+from aicore.errors import ConfigError, DataError, ImageError
+from aicore.registry import DATASETS, explain_build_errors
+
+_SPLITS = ("train", "val", "test")
+_IMBALANCE = 10  # times as many labels as the rarest class, from which it is worth a note
+
+
+def check_config(config: Config) -> Report:
+    """Checks the data sets of a config's train, val and test dataloaders; opens every image.
+
+    Raises:
+        ConfigError: The config names no data set, or one that cannot be built.
+    """
+    splits, problems = _read_splits(config)
+    if splits:
+        problems += _differing_classes(splits)
+    pictures = look_at_all(path for split in splits for path in split.paths)
+    for split in splits:
+        problems += _problems_of_records(split)
+        problems += _problems_of_files(split, pictures)
+    entries = [
+        Entry(split.name, path, tuple(_name(split, label) for label in labels), picture)
+        for split in splits
+        for path, labels in zip(split.paths, split.labels, strict=True)
+        if isinstance(picture := pictures[path], Picture)
+    ]
+    problems += problems_of_duplicates(entries, [split.name for split in splits])
+    figures = {split.name: _figures(split, pictures) for split in splits}
+    return Report(str(config.filename), figures, problems)
+
+
+def _read_splits(config: Config) -> tuple[list[Split], list[Problem]]:
+    """Builds each different data set once and reads its records."""
+    named: dict[str, Any] = {}
+    for name in _SPLITS:
+        settings = (config.get(f"{name}_dataloader") or {}).get("dataset")
+        if settings is None:
+            continue
+        settings = _without_pipelines(settings)
+        twin = next((other for other, known in named.items() if known == settings), None)
+        if twin:
+            named[f"{twin}/{name}"] = named.pop(twin)
+        else:
+            named[name] = settings
+    if not named:
+        raise ConfigError(
+            f"{config.filename} has no data to check: none of train_dataloader, val_dataloader "
+            "and test_dataloader holds a dataset."
+        )
+    init_default_scope(config.get("default_scope", "aicore"))
+    splits = []
+    problems = [
+        Problem(ERROR, name, "are one data set, so the validation tells nothing")
+        for name in named
+        if name.startswith("train/")
+    ]
+    for name, settings in named.items():
+        try:
+            with explain_build_errors(config):
+                dataset: Dataset = DATASETS.build(settings)
+            splits.append(read_split(name, dataset))
+        except DataError as error:
+            problems.append(Problem(ERROR, name, f"cannot be read: {error}"))
+    return splits, problems
+
+
+def _without_pipelines(settings: Any) -> Any:
+    """Returns a copy of a data set's settings, wrappers included, that transforms nothing."""
+    if isinstance(settings, dict):
+        copied = {key: _without_pipelines(value) for key, value in settings.items()}
+        return type(settings)({**copied, "pipeline": []} if "pipeline" in copied else copied)
+    if isinstance(settings, list | tuple):
+        return type(settings)(map(_without_pipelines, settings))
+    return settings
+
+
+def _differing_classes(splits: list[Split]) -> list[Problem]:
+    first = splits[0]
+    return [
+        Problem(
+            ERROR,
+            f"{first.name}, {split.name}",
+            "have different classes, so that an index means another class in each; set classes "
+            "in the config",
+            [f"{item.name}: {', '.join(item.classes)}" for item in (first, split)],
+        )
+        for split in splits[1:]
+        if split.classes != first.classes
+    ]
+
+
+def _problems_of_records(split: Split) -> Iterator[Problem]:
+    faulty = split.faulty()
+    if faulty:
+        yield Problem(ERROR, split.name, f"{len(faulty)} faults in the annotations", faulty)
+    missing = split.missing_classes()
+    if missing:
+        text = f"no label of {len(missing)} of {len(split.classes)} classes"
+        yield Problem(WARNING, split.name, text, missing)
+    if not any(split.labels):
+        yield Problem(NOTE, split.name, "no image has a label")
+    counts = {name: count for name, count in split.counts().items() if name in split.classes}
+    present = {name: count for name, count in counts.items() if count}
+    if present and max(present.values()) >= _IMBALANCE * min(present.values()):
+        most, fewest = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
+        yield Problem(
+            NOTE,
+            split.name,
+            f"{present[most] / present[fewest]:.0f} times as many labels of {most} "
+            f"({present[most]}) as of {fewest} ({present[fewest]})",
+        )
+
+
+def _problems_of_files(
+    split: Split, pictures: dict[str, Picture | ImageError]
+) -> Iterator[Problem]:
+    paths = dict.fromkeys(split.paths)
+    missing = split.missing_files()
+    if missing:
+        cases = [f"{path}: {reason}" for path, reason in missing.items()]
+        text = f"{len(missing)} of {len(paths)} image files are missing or empty"
+        yield Problem(ERROR, split.name, text, cases)
+    unreadable = [
+        f"{path}: {picture.reason}"
+        for path in paths
+        if isinstance(picture := pictures[path], ImageError) and path not in missing
+    ]
+    if unreadable:
+        text = f"{len(unreadable)} of {len(paths)} image files cannot be read"
+        yield Problem(ERROR, split.name, text, unreadable)
+    kinds = _figures(split, pictures).kinds
+    if len(kinds) > 1:
+        rarest = min(kinds, key=kinds.__getitem__)
+        yield Problem(
+            WARNING if len({kind.split()[0] for kind in kinds}) > 1 else NOTE,
+            split.name,
+            f"images of {len(kinds)} kinds ({', '.join(kinds)}); the rarest:",
+            [p for p in paths if isinstance(x := pictures[p], Picture) and x.kind == rarest],
+        )
+
+
+def _name(split: Split, label: int) -> str:
+    return split.classes[label] if 0 <= label < len(split.classes) else str(label)
+
+
+def _figures(split: Split, pictures: dict[str, Picture | ImageError]) -> SplitFigures:
+    readable = [x for path in split.paths if isinstance(x := pictures[path], Picture)]
+    return SplitFigures(
+        len(split.paths),
+        split.counts(),
+        dict(Counter(picture.kind for picture in readable).most_common()),
+        _span([picture.width for picture in readable]),
+        _span([picture.height for picture in readable]),
+        len({(picture.width, picture.height) for picture in readable}),
+    )
+
+
+def _span(values: list[int]) -> list[int]:
+    return [min(values), round(float(np.median(values))), max(values)] if values else []

@@ -1,0 +1,130 @@
+"""The result of a data check, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
+_EXAMPLES = 5  # shown of each problem; the JSON has all
+_MOST_CLASSES = 30  # shown in the table
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong, or worth knowing, with all places where it was seen.
+
+    Attributes:
+        level: ``error``, ``warning`` or ``note``.
+        split: The split, or both splits: ``train, val``.
+        text: One sentence.
+        cases: One text for each place.
+    """
+
+    level: str
+    split: str
+    text: str
+    cases: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SplitFigures:
+    """What one split holds.
+
+    Attributes:
+        images: Number of records.
+        counts: Number of labels of each class; ``(no label)``: images without one.
+        kinds: Number of images of each depth and colour, e.g. ``8-bit grey``.
+        width: Smallest, median and largest in pixels; empty where no image could be read.
+        height: As ``width``.
+        sizes: Number of different sizes.
+    """
+
+    images: int
+    counts: dict[str, int]
+    kinds: dict[str, int]
+    width: list[int]
+    height: list[int]
+    sizes: int
+
+    def line(self) -> str:
+        """Returns kinds and sizes as one line of text."""
+        if not self.kinds:
+            return "no image could be read"
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in self.kinds.items())
+        if self.sizes == 1:
+            return f"{kinds}; all {self.width[0]} x {self.height[0]} (width x height)"
+        spans = (" / ".join(map(str, span)) for span in (self.width, self.height))
+        width, height = spans
+        return f"{kinds}; {self.sizes} sizes: width {width}, height {height} (min / median / max)"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a data check.
+
+    Attributes:
+        config: The config file.
+        splits: The figures of each split by its name.
+        problems: What was found.
+    """
+
+    config: str
+    splits: dict[str, SplitFigures]
+    problems: list[Problem]
+
+    def of_level(self, level: str) -> list[Problem]:
+        """Returns the problems of one level."""
+        return [problem for problem in self.problems if problem.level == level]
+
+    def text(self) -> str:
+        """Returns the report for a reader: a table, then the problems with a few cases each."""
+        lines = [f"data of {self.config}", "", *self._table(), ""]
+        lines += [f"{name}: {figures.line()}" for name, figures in self.splits.items()]
+        for level in LEVELS:
+            problems = self.of_level(level)
+            lines += ["", f"{level}s"] if problems else []
+            for problem in problems:
+                lines.append(f"  {problem.split}: {problem.text}")
+                lines += [f"      {case}" for case in problem.cases[:_EXAMPLES]]
+                if len(problem.cases) > _EXAMPLES:
+                    lines.append(f"      and {len(problem.cases) - _EXAMPLES} more")
+        totals = [(level, len(self.of_level(level))) for level in LEVELS]
+        found = ", ".join(f"{count} {level}{'s' * (count != 1)}" for level, count in totals)
+        return "\n".join([*lines, "", f"found {found}"])
+
+    def write(self, file: Path) -> None:
+        """Writes everything as JSON: the levels' numbers, the splits, the problems, all cases."""
+        content: dict[str, Any] = {level: len(self.of_level(level)) for level in LEVELS}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(
+            json.dumps({**content, **asdict(self)}, indent=2, ensure_ascii=False), encoding="utf-8"
+        )
+
+    def _table(self) -> list[str]:
+        """Returns the lines of the table of classes by splits."""
+        classes = list(
+            dict.fromkeys(name for split in self.splits.values() for name in split.counts)
+        )
+        rows = [["", *self.splits], ["images", *(str(s.images) for s in self.splits.values())]]
+        rows += [
+            [name, *(str(split.counts.get(name, "-")) for split in self.splits.values())]
+            for name in classes[:_MOST_CLASSES]
+        ]
+        lines = table(rows)
+        hidden = len(classes) - _MOST_CLASSES
+        return [*lines, f"and {hidden} more classes"] if hidden > 0 else lines
+
+
+def table(rows: list[list[str]]) -> list[str]:
+    """Returns lines of aligned columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,96 @@
+"""Divides a folder of images into train, val and test: ``python tools/data/split.py IMAGES``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from aicore.cli import run
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """Reads a regular expression with a group from the command line."""
+    try:
+        compiled = re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+    if not compiled.groups:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has no group: put what is to be found into ( ), e.g. '^([^/]+)_'"
+        )
+    return compiled
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description="Divide a folder of images into train, val and test, with the same shares of "
+        "each class. Writes train.txt, val.txt (test.txt) and labels.txt.",
+        epilog="Paths are seen relative to IMAGES, with forward slashes. Magnetic tiles: "
+        r"--label-from '^MT_([^/]+)/' --include '*.jpg'. File names such as crazing_17.jpg: "
+        r"--label-from '([A-Za-z_-]+)_\d+\.'.",
+    )
+    parser.add_argument("images", metavar="IMAGES", type=Path, help="folder, read to its depth")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="for the lists")
+    parser.add_argument(
+        "--label-from",
+        metavar="REGEX",
+        type=pattern,
+        help="its first group, found in an image's path, is the class; default: the first folder",
+    )
+    parser.add_argument(
+        "--group-from",
+        metavar="REGEX",
+        type=pattern,
+        help="images with the same first group (one part, one lot) stay in one split",
+    )
+    parser.add_argument("--include", metavar="GLOB", help="take only such images, e.g. '*.jpg'")
+    parser.add_argument("--val-share", type=float, default=0.2, help="0 to 1 (%(default)s)")
+    parser.add_argument("--test-share", type=float, default=0.0, help="0 to 1 (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the shuffling (%(default)s)")
+    arguments = parser.parse_args()
+    val, test = arguments.val_share, arguments.test_share
+    if not (0 <= val < 1 and 0 <= test < 1 and 0 < val + test < 1):
+        parser.error(
+            f"--val-share {val} --test-share {test}: each has to be from 0 to 1, and their sum "
+            "between 0 and 1, so that there is something left to train on"
+        )
+    return arguments
+
+
+def main() -> None:
+    """Divides the images; prints what each split has got and what to put into the config."""
+    arguments = parse_arguments()
+    from aicore.datasets.check.report import table  # imports torch, which --help need not wait for
+    from aicore.datasets.split import SPLITS, absent_classes, find_items, split_items, write_lists
+
+    val, test = arguments.val_share, arguments.test_share
+    shares = {
+        name: share
+        for name, share in zip(SPLITS, (1 - val - test, val, test), strict=True)
+        if share
+    }
+    items = find_items(
+        arguments.images, arguments.label_from, arguments.group_from, arguments.include
+    )
+    splits = split_items(items, shares, arguments.seed)
+    files = write_lists(splits, arguments.out)
+    labels = sorted({item.label for item in items})
+    counts = {
+        name: [sum(item.label == label for item in part) for label in labels]
+        for name, part in splits.items()
+    }
+    rows = [[label, *map(str, row)] for label, *row in zip(labels, *counts.values(), strict=True)]
+    total = ["all", *(str(sum(column)) for column in counts.values())]
+    print("\n".join(table([["", *splits], *rows, total])))
+    for sentence in absent_classes(splits):
+        print(f"warning: {sentence}")
+    print(f"\nwritten: {', '.join(map(str, files))}\nin the config:")
+    print(f"    data_root = {arguments.images.resolve().as_posix()!r}")
+    for name, file in zip(splits, files, strict=False):
+        print(f"    {name} = {file.resolve().as_posix()!r}")
+
+
+if __name__ == "__main__":
+    run(main)
