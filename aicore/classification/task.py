@@ -13,11 +13,13 @@ from prettytable import PrettyTable
 
 from aicore.classification.inferencer import ClassificationInferencer
 from aicore.registry import TASKS
-from aicore.visualization.drawing import draw_caption
+from aicore.runtime.images import read_image, write_image
+from aicore.visualization.drawing import draw_caption, enlarge, tile
 from aicore.visualization.plots import plot_confusion_matrix
 
 _SCORES_KEPT = 20  # of each image; all where there are no more classes
 _ROWS_SHOWN = 20  # of tables on the console; all stand in metrics.json
+_EXAMPLES = 24  # images in examples.png
 GREEN, RED, WHITE = (80, 200, 80), (60, 60, 230), (255, 255, 255)  # BGR
 
 
@@ -57,12 +59,14 @@ class Classification:
     def report(
         self, records: list[dict[str, Any]], classes: tuple[str, ...], folder: Path
     ) -> tuple[str, dict[str, Any]]:
-        """Writes ``confusion_matrix.png``; returns tables and figures per class.
+        """Writes ``confusion_matrix.png`` and ``examples.png``; returns tables and figures.
+
+        The examples are the wrong predictions first, then right ones.
 
         Args:
             records: What :meth:`record` returned for each image.
             classes: Class names.
-            folder: Where the picture goes.
+            folder: Where the pictures go.
 
         Returns:
             The tables for the console; and ``classes`` (precision, recall and F1 in percent,
@@ -74,6 +78,7 @@ class Classification:
         prediction = torch.tensor([index[r["prediction"]] for r in inspected])
         matrix = ConfusionMatrix.calculate(prediction, truth, num_classes=len(classes)).numpy()
         plot_confusion_matrix(matrix, classes, folder / "confusion_matrix.png")
+        self._draw_examples(inspected, folder / "examples.png")
         per_class = _per_class(prediction, truth, classes)
         lines = [_class_table(per_class)]
         if len(classes) <= _ROWS_SHOWN:
@@ -83,6 +88,15 @@ class Classification:
             lines.append(f"{len(missed)} of {len(records)} images were not inspected:")
             lines += [f"  {r['image']}: {r['reason']}" for r in missed[:_ROWS_SHOWN]]
         return "\n".join(lines), {"classes": per_class, "confusion_matrix": matrix.tolist()}
+
+    def _draw_examples(self, records: list[dict[str, Any]], file: Path) -> None:
+        wrong = [r for r in records if r["truth"] != r["prediction"]]
+        right = [r for r in records if r["truth"] == r["prediction"]]
+        shown = wrong[: _EXAMPLES * 2 // 3]
+        room = _EXAMPLES - len(shown)
+        shown += right[:: max(1, len(right) // room)][:room]
+        pictures = [self.draw(enlarge(read_image(r["image"]), 256), r) for r in shown]
+        write_image(file, tile(pictures, columns=6, cell=220))
 
 
 def _per_class(

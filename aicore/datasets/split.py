@@ -93,9 +93,8 @@ def split_items(items: list[Item], shares: dict[str, float], seed: int) -> dict[
     for item in sorted(items, key=lambda item: item.path):
         groups.setdefault(item.group, Counter())[item.label] += 1
     totals = Counter(item.label for item in items)
-    needs = _targets(
-        totals, Counter(label for counts in groups.values() for label in counts), shares
-    )
+    groups_of = Counter(label for counts in groups.values() for label in counts)
+    needs = _targets(totals, groups_of, shares)
     order = list(groups)
     random.Random(seed).shuffle(order)
     order.sort(key=lambda group: -groups[group].total())
@@ -174,13 +173,14 @@ def _targets(
     totals: Counter[str], groups: Counter[str], shares: dict[str, float]
 ) -> dict[str, Counter[str]]:
     """Returns how many images of each class each split should get, as fractional counts."""
-    first, *others = shares
+    largest = max(shares, key=shares.__getitem__)
     targets: dict[str, Counter] = {name: Counter() for name in shares}
     for label, total in totals.items():
         one_group = total / groups[label] if groups[label] >= len(shares) else 0
-        for name in others:
-            targets[name][label] = max(shares[name] * total, one_group)
-        targets[first][label] = total - sum(targets[name][label] for name in others)
+        wanted = {name: max(share * total, one_group) for name, share in shares.items()}
+        wanted[largest] -= sum(wanted.values()) - total
+        for name, count in wanted.items():
+            targets[name][label] = count
     return targets
 
 
@@ -212,11 +212,8 @@ def _captures(option: str, pattern: re.Pattern[str], paths: list[str]) -> list[s
 def _line(item: Item) -> str:
     separator = "\t" if " " in item.path + item.label else " "
     line = f"{item.path}{separator}{item.label}"
-    if (
-        line.strip() != line
-        or line.splitlines() != [line]
-        or line.count("\t") > (separator == "\t")
-    ):
+    tabs = separator.count("\t")
+    if line.strip() != line or line.splitlines() != [line] or line.count("\t") != tabs:
         raise DataError(
             f"{item.path!r} of class {item.label!r} cannot stand in a list file: rename it, "
             "without line breaks, tabs, and blanks at its ends."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,26 @@ class Runner(BaseRunner):
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(_for_the_console)
         return logger
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Builds the schedulers that last longer than one step.
+
+        So ``warmup_epochs = 0`` and ``max_epochs = 1`` work. A warm-up of one step would be worse
+        than none: MMEngine's leaves the learning rate at its start for good.
+        """
+        if isinstance(scheduler, list | tuple):
+            scheduler = [item for item in scheduler if self._steps(item) > 1]
+        return super().build_param_scheduler(scheduler)
+
+    def _steps(self, scheduler: Any) -> float:
+        """Returns for how many of its steps (epochs or iterations) a scheduler's config is on."""
+        if not isinstance(scheduler, dict):
+            return math.inf
+        begin, end = scheduler.get("begin", 0), scheduler.get("end", math.inf)
+        if scheduler.get("convert_to_iter_based") and end < math.inf:
+            length = len(self.train_dataloader)
+            return int(end * length) - int(begin * length)
+        return end - begin
 
     def test(self) -> dict[str, Any]:
         """Tests the model; returns the metrics."""

@@ -27,6 +27,12 @@ def to_display(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
+def enlarge(image: np.ndarray, size: int) -> np.ndarray:
+    """Returns the image with its longer side at least ``size`` pixels, so that text has room."""
+    scale = max(1.0, size / max(image.shape[:2]))
+    return cv2.resize(to_display(image), None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+
+
 def draw_caption(image: np.ndarray, text: str, color: Color) -> np.ndarray:
     """Returns the image with a black strip below that holds ``text``.
 

@@ -66,11 +66,8 @@ def main() -> None:
     from aicore.datasets.split import SPLITS, absent_classes, find_items, split_items, write_lists
 
     val, test = arguments.val_share, arguments.test_share
-    shares = {
-        name: share
-        for name, share in zip(SPLITS, (1 - val - test, val, test), strict=True)
-        if share
-    }
+    shares = dict(zip(SPLITS, (1 - val - test, val, test), strict=True))
+    shares = {name: share for name, share in shares.items() if share}
     items = find_items(
         arguments.images, arguments.label_from, arguments.group_from, arguments.include
     )

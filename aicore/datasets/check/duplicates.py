@@ -86,25 +86,25 @@ def _leaks(first: str, second: str, same: _Pairs, alike: _Pairs) -> Iterator[Pro
     where = f"{first}, {second}"
     level = ERROR if "train" in first else WARNING
     if same:
-        text = f"{len(same)} images of {second} are in {first} as well (the same pixels)"
+        text = f"images of {second} that are in {first} as well, the same pixels: {len(same)}"
         yield Problem(level, where, text, _cases(same, "="))
     if alike:
-        text = f"{len(alike)} images of {second} are nearly the same as one of {first}"
+        text = f"images of {second} that are nearly the same as one of {first}: {len(alike)}"
         yield Problem(WARNING, where, text, _cases(alike, "~"))
 
 
 def _repetitions(split: str, same: _Pairs, alike: _Pairs) -> Iterator[Problem]:
     for pairs, sign, level, what in (
-        (same, "=", ERROR, "repeat another one (the same pixels)"),
+        (same, "=", ERROR, "repeat another one, the same pixels"),
         (alike, "~", WARNING, "are nearly the same as another one"),
     ):
         torn = [pair for pair in pairs if pair[0].labels != pair[1].labels]
         agreed = [pair for pair in pairs if pair[0].labels == pair[1].labels]
         if torn:
-            text = f"{len(torn)} images {what}, with another label"
+            text = f"images that {what}, with another label: {len(torn)}"
             yield Problem(level, split, text, _cases(torn, sign))
         if agreed:
-            text = f"{len(agreed)} images {what}, with the same label"
+            text = f"images that {what}, with the same label: {len(agreed)}"
             yield Problem(NOTE, split, text, _cases(agreed, sign))
 
 

@@ -41,8 +41,9 @@ def check_config(config: Config) -> Report:
         for path, labels in zip(split.paths, split.labels, strict=True)
         if isinstance(picture := pictures[path], Picture)
     ]
-    problems += problems_of_duplicates(entries, [split.name for split in splits])
     figures = {split.name: _figures(split, pictures) for split in splits}
+    problems += _problems_of_kinds(figures, entries)
+    problems += problems_of_duplicates(entries, list(figures))
     return Report(str(config.filename), figures, problems)
 
 
@@ -109,10 +110,10 @@ def _differing_classes(splits: list[Split]) -> list[Problem]:
 def _problems_of_records(split: Split) -> Iterator[Problem]:
     faulty = split.faulty()
     if faulty:
-        yield Problem(ERROR, split.name, f"{len(faulty)} faults in the annotations", faulty)
+        yield Problem(ERROR, split.name, f"faults in the annotations: {len(faulty)}", faulty)
     missing = split.missing_classes()
     if missing:
-        text = f"no label of {len(missing)} of {len(split.classes)} classes"
+        text = f"classes without a label: {len(missing)} of {len(split.classes)}"
         yield Problem(WARNING, split.name, text, missing)
     if not any(split.labels):
         yield Problem(NOTE, split.name, "no image has a label")
@@ -135,7 +136,7 @@ def _problems_of_files(
     missing = split.missing_files()
     if missing:
         cases = [f"{path}: {reason}" for path, reason in missing.items()]
-        text = f"{len(missing)} of {len(paths)} image files are missing or empty"
+        text = f"image files that are missing or empty: {len(missing)} of {len(paths)}"
         yield Problem(ERROR, split.name, text, cases)
     unreadable = [
         f"{path}: {picture.reason}"
@@ -143,16 +144,22 @@ def _problems_of_files(
         if isinstance(picture := pictures[path], ImageError) and path not in missing
     ]
     if unreadable:
-        text = f"{len(unreadable)} of {len(paths)} image files cannot be read"
+        text = f"image files that cannot be read: {len(unreadable)} of {len(paths)}"
         yield Problem(ERROR, split.name, text, unreadable)
-    kinds = _figures(split, pictures).kinds
+
+
+def _problems_of_kinds(figures: dict[str, SplitFigures], entries: list[Entry]) -> Iterator[Problem]:
+    kinds: Counter[str] = Counter()
+    for split in figures.values():
+        kinds.update(split.kinds)
     if len(kinds) > 1:
+        depths = {kind.split()[0] for kind in kinds}
         rarest = min(kinds, key=kinds.__getitem__)
         yield Problem(
-            WARNING if len({kind.split()[0] for kind in kinds}) > 1 else NOTE,
-            split.name,
-            f"images of {len(kinds)} kinds ({', '.join(kinds)}); the rarest:",
-            [p for p in paths if isinstance(x := pictures[p], Picture) and x.kind == rarest],
+            WARNING if len(depths) > 1 else NOTE,
+            ", ".join(figures),
+            f"images of {len(kinds)} kinds ({', '.join(kinds)}); of the rarest: {kinds[rarest]}",
+            [entry.path for entry in entries if entry.picture.kind == rarest],
         )
 
 

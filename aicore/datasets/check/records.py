@@ -99,8 +99,12 @@ def read_split(name: str, dataset: Dataset) -> Split:
         for index in range(len(part)):
             record = part.get_data_info(index)
             split.paths.append(str(record["img_path"]))
-            split.labels.append(tuple(sorted(part.labels_of(record))))
-            split.faults.append(part.faults_of(record))
+            try:
+                labels, faults = part.labels_of(record), part.faults_of(record)
+            except DataError as error:  # an annotation in a file of its own, e.g. a mask
+                labels, faults = [], [str(error)]
+            split.labels.append(tuple(sorted(labels)))
+            split.faults.append(faults)
     return split
 
 

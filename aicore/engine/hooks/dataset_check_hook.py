@@ -55,7 +55,7 @@ class DatasetCheckHook(Hook):
         faulty = split.faulty()
         if faulty:
             raise DataError(
-                f"{len(faulty)} faults in the annotations of {split.name}: {_first(faulty)}. "
+                f"Faults in the annotations of {split.name} ({len(faulty)}): {_first(faulty)}. "
                 f"Mend them; {_FULL_CHECK}"
             )
 
