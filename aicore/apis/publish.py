@@ -10,7 +10,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
 from aicore.engine.checkpoint import read_checkpoint
 from aicore.errors import CheckpointError, ConfigError
@@ -53,7 +52,8 @@ def publish_model(checkpoint: str | Path, out: str | Path | None = None) -> Path
     texts = {key: json.dumps(value, default=_plain) for key, value in meta.items()}
     name = f"{checkpoint.stem}-{digest[:8]}.safetensors"
     file = checkpoint.with_name(name) if out is None else Path(out).expanduser()
-    _write(file, weights, texts)
+    # Not by save_file: it makes files that no one but their owner can read.
+    _write(file, safetensors.torch.save(weights, texts))
     return file
 
 
@@ -76,14 +76,14 @@ def _plain(value: Any) -> Any:
     return value.tolist()
 
 
-def _write(file: Path, weights: dict[str, torch.Tensor], texts: dict[str, str]) -> None:
+def _write(file: Path, content: bytes) -> None:
     """Writes beside ``file`` first, so that no one ever sees half of it."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(weights, temporary, metadata=texts)
+        temporary.write_bytes(content)
         temporary.replace(file)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise CheckpointError(f"{str(file)!r} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ class TimmClassifier(BaseTimmClassifier):
                 model_name=model_name,
                 num_classes=num_classes,
                 in_chans=in_channels,
-                loss=loss or dict(type="CrossEntropyLoss"),
+                loss=loss or dict(type="mmpretrain.CrossEntropyLoss"),
                 train_cfg=train_cfg,
                 data_preprocessor=data_preprocessor,
                 **weights,

@@ -120,8 +120,8 @@ def split_items(items: list[Item], shares: dict[str, float], seed: int) -> dict[
     return splits
 
 
-def absent_classes(splits: dict[str, list[Item]]) -> list[str]:
-    """Returns a sentence for each class that a split has no image of."""
+def doubts(splits: dict[str, list[Item]]) -> list[str]:
+    """Returns a sentence for each class that a split lacks, and for images that may be masks."""
     items = [item for part in splits.values() for item in part]
     sentences = []
     for label in sorted({item.label for item in items}):
@@ -132,6 +132,14 @@ def absent_classes(splits: dict[str, list[Item]]) -> list[str]:
                 f"class {label!r} has no image in {' and '.join(without)}: its images make "
                 f"{groups} group{'s' * (groups != 1)} for {len(splits)} splits."
             )
+    stems = Counter(PurePosixPath(item.path).with_suffix("") for item in items)
+    stem, most = stems.most_common(1)[0]
+    if most > 1:
+        sentences.append(
+            f"{sum(count > 1 for count in stems.values())} images share folder and name with "
+            f"another and differ in the suffix only, such as {stem}.*: if one of them is a mask, "
+            "leave the masks out with --include, e.g. '*.jpg'."
+        )
     return sentences
 
 
@@ -149,7 +157,7 @@ def write_lists(splits: dict[str, list[Item]], out: Path) -> list[Path]:
 
     Raises:
         DataError: A file of another content, or a list of an earlier split, is there already; a
-            name cannot stand in a list file.
+            name cannot stand in a list file; the folder cannot be written.
     """
     labels = sorted({item.label for part in splits.values() for item in part})
     texts = {
@@ -163,9 +171,15 @@ def write_lists(splits: dict[str, list[Item]], out: Path) -> list[Path]:
                 f"{str(file)!r} belongs to another split. Give another folder as --out, or remove "
                 "its lists first."
             )
-    out.mkdir(parents=True, exist_ok=True)
-    for file, text in texts.items():
-        file.write_bytes(text.encode())  # as it is, with the same line ends on any system
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for file, text in texts.items():
+            file.write_bytes(text.encode())  # as it is, with the same line ends on any system
+    except OSError as error:
+        raise DataError(
+            f"the lists cannot be written into {str(out)!r}: {error.strerror}. Give another "
+            "folder as --out."
+        ) from error
     return list(texts)
 
 
@@ -200,10 +214,9 @@ def _captures(option: str, pattern: re.Pattern[str], paths: list[str]) -> list[s
     found = [match[1] if match else None for match in matches]
     missed = [path for path, text in zip(paths, found, strict=True) if not text]
     if missed:
-        shown = ", ".join(map(repr, missed[:_EXAMPLES]))
         raise DataError(
-            f"{option} {pattern.pattern!r} finds nothing in {len(missed)} of {len(paths)} paths: "
-            f"{shown}{', ...' if len(missed) > _EXAMPLES else ''}. Mend the pattern, or take the "
+            f"{option} {pattern.pattern!r} finds nothing in {len(missed)} of {len(paths)} paths, "
+            f"such as {', '.join(map(repr, missed[:_EXAMPLES]))}. Mend the pattern, or take the "
             "right images with --include."
         )
     return [text for text in found if text]

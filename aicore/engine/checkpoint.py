@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,25 @@ _ALLOWED = [
     np.dtype,
     np._core.multiarray._reconstruct,
     np._core.multiarray.scalar,
-    *{type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.float32, np.float64)},
+    # Their names in files that were written with numpy 1.
+    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+    *{type(np.dtype(kind)) for kind in f"?{np.typecodes['AllInteger']}{np.typecodes['Float']}"},
 ]
+_STARTS = (b"PK", b"\x80\x02")  # of a file by torch.save: a zip archive, before torch 1.6 a pickle
+# What a damaged pickle makes the unpickler stumble over.
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 def read_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -59,45 +77,47 @@ def read_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
         raise CheckpointError(f"checkpoint {str(path)!r} {kind}.")
     if path.suffix == ".safetensors":
         return _read_safetensors(path, device)
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start not in _STARTS:
+        raise _broken(path, "it does not begin like one")
     try:
         with torch.serialization.safe_globals(_ALLOWED):
             content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
-            raise CheckpointError(
-                f"checkpoint {str(path)!r} holds more than weights and is not loaded, since that "
-                f"could run code: {_first_line(error)}"
-            ) from error
-        raise _broken(path, error) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise _broken(path, error) from error
+        # torch's own message is a page long and tells how to load such a file all the same.
+        found = re.search(r"unsupported global:? (?:GLOBAL )?(\S+)", str(error), re.IGNORECASE)
+        if found is None:
+            raise _broken(path, "it is not what torch.save writes") from error
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} holds more than weights and is not loaded, since that "
+            f"could run code: it names {found[1]}."
+        ) from error
+    except _DAMAGE as error:
+        raise _broken(path, _first_sentence(error)) from error
     return _normalise(path, content)
 
 
-def _broken(path: Path, error: Exception) -> CheckpointError:
+def _broken(path: Path, reason: str) -> CheckpointError:
     size = path.stat().st_size
     return CheckpointError(
         f"checkpoint {str(path)!r} ({size} bytes) cannot be read, it is broken or not a "
-        f"checkpoint: {_first_line(error)}"
+        f"checkpoint: {reason}."
     )
 
 
-def _first_line(error: Exception) -> str:
-    """Returns what matters of torch's page-long messages."""
-    found = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-    if found:
-        return f"it names {found[1]}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:200]
+def _first_sentence(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.split(". ")[0].rstrip(".")[:200]
 
 
 def _normalise(path: Path, content: Any) -> dict[str, Any]:
     """Returns ``content`` with its weights under ``state_dict`` and a ``meta``."""
     if isinstance(content, dict):
         for key in ("state_dict", "model"):
-            if isinstance(content.get(key), dict):
-                return {"meta": {}, **content, "state_dict": content[key]}
-        if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+            if _is_weights(content.get(key)):
+                return {**content, "meta": content.get("meta") or {}, "state_dict": content[key]}
+        if _is_weights(content):
             return {"meta": {}, "state_dict": content}
     raise CheckpointError(
         f"checkpoint {str(path)!r} holds no weights: expected a dict of tensors, or one under "
@@ -105,14 +125,33 @@ def _normalise(path: Path, content: Any) -> dict[str, Any]:
     )
 
 
+def _is_weights(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(item, torch.Tensor) for item in value.values())
+    )
+
+
 def _read_safetensors(path: Path, device: str | torch.device) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            meta = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _broken(path, error) from error
-    return {"state_dict": weights, "meta": meta}
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _broken(path, _first_sentence(error)) from error
+    return {
+        "state_dict": weights,
+        "meta": {key: _from_json(text) for key, text in metadata.items()},
+    }
+
+
+def _from_json(text: str) -> Any:
+    """Returns what ``publish_model.py`` wrote; other programs' plain text as it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def checkpoint_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
@@ -164,6 +203,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], strict: bool, sou
         model = model.module
     own = model.state_dict()
     weights = {key.removeprefix("module."): w for key, w in checkpoint["state_dict"].items()}
+    given = set(weights)
     fit = Fit()
     for key in list(weights):
         if key in own and own[key].shape != weights[key].shape:
@@ -171,7 +211,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], strict: bool, sou
         elif key not in own:
             fit.unexpected.append(key)
             del weights[key]
-    absent = own.keys() - checkpoint["state_dict"].keys() - weights.keys()
+    absent = own.keys() - given
     # A count that only cumulative batch norm reads; older files lack it.
     fit.missing = sorted(key for key in absent if not key.endswith("num_batches_tracked"))
     if strict and not fit:

@@ -31,8 +31,8 @@ def main() -> int:
 
     report = check_config(open_config(arguments.config, arguments.cfg_options))
     file = Path(arguments.out or default_work_dir(arguments.config)) / "dataset_check.json"
-    report.write(file)
     print(report.text())
+    report.write(file)
     print(f"all of it in {file}")
     return 1 if report.of_level("error") else 0
 

@@ -46,8 +46,12 @@ def parse_arguments() -> argparse.Namespace:
         help="images with the same first group (one part, one lot) stay in one split",
     )
     parser.add_argument("--include", metavar="GLOB", help="take only such images, e.g. '*.jpg'")
-    parser.add_argument("--val-share", type=float, default=0.2, help="0 to 1 (%(default)s)")
-    parser.add_argument("--test-share", type=float, default=0.0, help="0 to 1 (%(default)s)")
+    parser.add_argument(
+        "--val-share", metavar="SHARE", type=float, default=0.2, help="0 to 1 (%(default)s)"
+    )
+    parser.add_argument(
+        "--test-share", metavar="SHARE", type=float, default=0.0, help="0 to 1 (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the shuffling (%(default)s)")
     arguments = parser.parse_args()
     val, test = arguments.val_share, arguments.test_share
@@ -63,7 +67,7 @@ def main() -> None:
     """Divides the images; prints what each split has got and what to put into the config."""
     arguments = parse_arguments()
     from aicore.datasets.check.report import table  # imports torch, which --help need not wait for
-    from aicore.datasets.split import SPLITS, absent_classes, find_items, split_items, write_lists
+    from aicore.datasets.split import SPLITS, doubts, find_items, split_items, write_lists
 
     val, test = arguments.val_share, arguments.test_share
     shares = dict(zip(SPLITS, (1 - val - test, val, test), strict=True))
@@ -81,7 +85,7 @@ def main() -> None:
     rows = [[label, *map(str, row)] for label, *row in zip(labels, *counts.values(), strict=True)]
     total = ["all", *(str(sum(column)) for column in counts.values())]
     print("\n".join(table([["", *splits], *rows, total])))
-    for sentence in absent_classes(splits):
+    for sentence in doubts(splits):
         print(f"warning: {sentence}")
     print(f"\nwritten: {', '.join(map(str, files))}\nin the config:")
     print(f"    data_root = {arguments.images.resolve().as_posix()!r}")

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aicore.errors import ConfigError
+
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 _EXAMPLES = 5  # shown of each problem; the JSON has all
 _MOST_CLASSES = 30  # shown in the table
@@ -96,12 +98,20 @@ class Report:
         return "\n".join([*lines, "", f"found {found}"])
 
     def write(self, file: Path) -> None:
-        """Writes everything as JSON: the levels' numbers, the splits, the problems, all cases."""
+        """Writes everything as JSON: the levels' numbers, the splits, the problems, all cases.
+
+        Raises:
+            ConfigError: The file cannot be written.
+        """
         content: dict[str, Any] = {level: len(self.of_level(level)) for level in LEVELS}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(
-            json.dumps({**content, **asdict(self)}, indent=2, ensure_ascii=False), encoding="utf-8"
-        )
+        text = json.dumps({**content, **asdict(self)}, indent=2, ensure_ascii=False)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"{str(file)!r} cannot be written: {error.strerror}. Give another folder as --out."
+            ) from error
 
     def _table(self) -> list[str]:
         """Returns the lines of the table of classes by splits."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,7 +41,7 @@ def near_pairs(thumbnails: NDArray[np.float32]) -> list[tuple[int, int]]:
     if len(usable) < 3:  # a pair and one to compare it with
         return []
     rows = thumbnails[usable]
-    neighbours = {i: order for i, order in enumerate(_nearest(rows)) if len(order)}
+    neighbours = _nearest(rows)
     pairs = [
         (i, int(j))
         for i, order in neighbours.items()
@@ -71,20 +69,22 @@ def connected(count: int, pairs: list[tuple[int, int]]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _nearest(rows: NDArray[np.float32]) -> Iterator[NDArray[np.intp]]:
-    """Yields each row's nearest others, nearest first; none where even the first is far."""
+def _nearest(rows: NDArray[np.float32]) -> dict[int, NDArray[np.intp]]:
+    """Returns the nearest others, nearest first, of each row that has one near enough."""
     count = min(_NEIGHBOURS, len(rows) - 1)
     step = max(1, _BLOCK_VALUES // len(rows))
+    neighbours = {}
     for start in range(0, len(rows), step):
         similarity = rows[start : start + step] @ rows.T
         own = np.arange(len(similarity))
         similarity[own, own + start] = -np.inf
-        best = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-        values = np.take_along_axis(similarity, best, axis=1)
-        order = np.take_along_axis(best, np.argsort(-values, axis=1), axis=1)
-        near = values.max(axis=1) >= _MIN_CORRELATION
-        for found, is_near in zip(order, near, strict=True):
-            yield found if is_near else found[:0]
+        near = np.flatnonzero(similarity.max(axis=1) >= _MIN_CORRELATION)
+        similarity = similarity[near]
+        best = np.argpartition(similarity, -count, axis=1)[:, -count:]
+        order = np.argsort(-np.take_along_axis(similarity, best, axis=1), axis=1)
+        ordered = np.take_along_axis(best, order, axis=1)
+        neighbours.update(zip((near + start).tolist(), ordered, strict=True))
+    return neighbours
 
 
 def _is_twin(rows: NDArray[np.float32], i: int, j: int, order: NDArray[np.intp] | None) -> bool:

@@ -15,7 +15,6 @@ from aicore.datasets.sample.drawing import FloatArray, Surface, clearance
 STAINS = {
     "oil": (0.30, 0.33, 0.36),
     "rust": (0.28, 0.42, 0.62),
-    "residue": (1.6, 1.6, 1.56),
 }
 """Reflectance of what a spot is made of, in blue, green, red; bare metal has 1."""
 
@@ -57,7 +56,7 @@ def add_defects(surface: Surface, label: str, rng: np.random.Generator) -> NDArr
         (N, H, W) masks of 0 and 255, one for each defect; no two of them touch.
     """
     kind = _KINDS[label]
-    count = int(rng.choice((1, 2, 3), p=(0.68, 0.24, 0.08)))
+    count = int(rng.choice((1, 2, 3), p=(0.55, 0.3, 0.15)))
     masks = []
     for place in _find_places(kind, count, rng):
         touched = kind.damage(surface, place, rng) & (surface.metal > 0.5)
@@ -92,10 +91,10 @@ def _find_places(kind: _Kind, count: int, rng: np.random.Generator) -> list[Plac
 
 def _scratch(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A thin curved groove that tapers off, bright or dark, across or along the marks."""
-    half_width = rng.uniform(0.005, 0.0095)
+    half_width = rng.uniform(0.007, 0.013)
     bend = rng.uniform(-0.22, 0.22) * place.radius
     wobble = rng.normal(0, 0.008, 13) * place.radius
-    strength = rng.uniform(0.4, 1.0)
+    strength = rng.uniform(0.5, 1.0)
     bright = rng.random() < 0.6
 
     step = np.linspace(-1, 1, 13)
@@ -123,7 +122,7 @@ def _spot(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[n
     """A stain with an uneven outline and a soft edge."""
     outline = _outline(surface, place, rng, roughness=0.16)
     stain = np.float32(STAINS[str(rng.choice(list(STAINS)))])
-    opacity = rng.uniform(0.35, 0.85)
+    opacity = rng.uniform(0.45, 0.95)
     softness = rng.uniform(0.12, 0.4)
     darker_rim = rng.uniform(0, 0.35)
 
@@ -137,7 +136,7 @@ def _spot(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[n
 def _dent(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A hollow pressed into the metal: seen by how it turns the light only."""
     outline = _outline(surface, place, rng, roughness=0.04)
-    depth = math.exp(rng.uniform(math.log(0.2), math.log(0.6)))
+    depth = math.exp(rng.uniform(math.log(0.25), math.log(0.55)))
     # Height -(1 - r²)^1.5: steepest near the rim, level in the middle and outside.
     steep = depth * 2 * outline * np.sqrt(np.maximum(1 - outline**2, 0))
     from_x, from_y = surface.x - place.x, surface.y - place.y
@@ -150,8 +149,8 @@ def _dent(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[n
 
 _KINDS = {
     "scratch": _Kind(_scratch, radii=(0.13, 0.32), breadth=0.0),
-    "spot": _Kind(_spot, radii=(0.045, 0.11), breadth=0.75),
-    "dent": _Kind(_dent, radii=(0.05, 0.11), breadth=0.75),
+    "spot": _Kind(_spot, radii=(0.06, 0.12), breadth=0.75),
+    "dent": _Kind(_dent, radii=(0.07, 0.13), breadth=0.75),
 }
 
 

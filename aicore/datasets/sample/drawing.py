@@ -78,31 +78,31 @@ class Scene:
     @classmethod
     def random(cls, rng: np.random.Generator) -> Scene:
         """Draws a scene; the number of draws never depends on the picture's size."""
-        azimuth = math.radians(rng.uniform(195, 255))
-        distance = rng.uniform(0.55, 0.95)
+        azimuth = math.radians(rng.uniform(207, 243))
+        distance = rng.uniform(0.6, 0.85)
         uneven_azimuth = rng.uniform(0, 2 * np.pi)
-        uneven_strength = rng.uniform(0.05, 0.4)
-        warmth = rng.uniform(-0.03, 0.03)
+        uneven_strength = rng.uniform(0.05, 0.25)
+        warmth = rng.uniform(-0.02, 0.02)
         return cls(
-            shift=(rng.uniform(-0.025, 0.025), rng.uniform(-0.025, 0.025)),
-            angle=math.radians(rng.uniform(-6, 6)),
-            scale=rng.uniform(0.96, 1.03),
+            shift=(rng.uniform(-0.012, 0.012), rng.uniform(-0.012, 0.012)),
+            angle=math.radians(rng.uniform(-3, 3)),
+            scale=rng.uniform(0.98, 1.02),
             light=(
                 distance * math.cos(azimuth),
                 distance * math.sin(azimuth),
                 rng.uniform(1.2, 1.6),
             ),
-            brightness=rng.uniform(0.85, 1.12),
+            brightness=rng.uniform(0.9, 1.08),
             uneven=(
                 uneven_strength * math.cos(uneven_azimuth),
                 uneven_strength * math.sin(uneven_azimuth),
             ),
             tint=(1.01 - warmth, 1.0, 0.985 + warmth),
-            marks_strength=rng.uniform(0.45, 0.95),
+            marks_strength=rng.uniform(0.25, 0.5),
             belt_phase=rng.uniform(0, 2 * np.pi),
             belt_level=rng.uniform(0.85, 1.2),
             blur=rng.uniform(0.0006, 0.0018),
-            noise=rng.uniform(1.2, 2.8),
+            noise=rng.uniform(1.0, 2.2),
         )
 
 
@@ -163,11 +163,11 @@ def machine_part(scene: Scene, size: int, rng: np.random.Generator) -> Surface:
         surface.grain_x *= 1 - spotface
         surface.marks *= 1 - 0.6 * spotface
         _turn_grain(surface, centre, spotface)
-        _bevel(surface, centre, SPOTFACE_RADIUS, 0.009, 0.4)
-        _bevel(surface, centre, BOLT_RADIUS, 0.012, 0.6)
-    _bevel(surface, (0.0, 0.0), BORE_RADIUS, 0.012, 0.6)
-    _bevel(surface, (0.0, 0.0), BORE_RADIUS + 0.02, 0.004, -0.5)
-    _bevel(surface, (0.0, 0.0), BOSS_RADIUS, 0.013, -0.55)
+        _bevel(surface, centre, SPOTFACE_RADIUS, 0.009, 0.2)
+        _bevel(surface, centre, BOLT_RADIUS, 0.014, 0.35)
+    _bevel(surface, (0.0, 0.0), BORE_RADIUS, 0.014, 0.35)
+    _bevel(surface, (0.0, 0.0), BORE_RADIUS + 0.025, 0.006, -0.2)
+    _bevel(surface, (0.0, 0.0), BOSS_RADIUS, 0.014, -0.35)
     _round_outline(surface)
     mottle = _mottle(rng, size, cells=7)
     surface.reflectance[:] = (1 + 0.025 * surface.marks + 0.035 * mottle)[..., None]
@@ -292,7 +292,7 @@ def _round_outline(surface: Surface) -> None:
     inner = PLATE_HALF_SIDE - PLATE_CORNER_RADIUS
     out_x = np.maximum(np.abs(surface.x) - inner, 1e-6) * np.sign(surface.x)
     out_y = np.maximum(np.abs(surface.y) - inner, 1e-6) * np.sign(surface.y)
-    ring = _band(distance + 0.014, 0.014, surface.pixel) * (0.5 / np.hypot(out_x, out_y))
+    ring = _band(distance + 0.014, 0.014, surface.pixel) * (0.4 / np.hypot(out_x, out_y))
     surface.slope_x -= ring * out_x
     surface.slope_y -= ring * out_y
 
@@ -304,5 +304,5 @@ def _cover(distance: FloatArray) -> FloatArray:
 
 def _band(distance: FloatArray, width: float, pixel: float) -> FloatArray:
     """Share of a pixel where 0 < distance < width; the edges are rounded, as on real metal."""
-    soft = max(pixel, 0.005)
+    soft = max(pixel, 0.009)
     return _cover(distance / soft) - _cover((distance - width) / soft)

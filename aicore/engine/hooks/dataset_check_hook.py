@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from aicore.datasets.base import base_datasets
 from aicore.datasets.check.records import Split, read_split
 from aicore.errors import DataError
 from aicore.registry import HOOKS
@@ -37,9 +38,18 @@ class DatasetCheckHook(Hook):
             DataError: More than ``max_bad_share`` of the images of a split are missing or empty,
                 or an annotation is faulty.
         """
-        splits = [read_split("train", runner.train_dataloader.dataset)]
+        datasets = {"train": runner.train_dataloader.dataset}
         if runner.val_loop is not None:
-            splits.append(read_split("val", runner.val_dataloader.dataset))
+            datasets["val"] = runner.val_dataloader.dataset
+        splits = []
+        for name, dataset in datasets.items():
+            if any(base_datasets(dataset)):
+                splits.append(read_split(name, dataset))
+            else:
+                runner.logger.warning(
+                    f"{name}: {type(dataset).__name__} is not checked, it is "
+                    "no InspectionDataset of aicore."
+                )
         for split in splits:
             runner.logger.info(split.summary())
             self._check_annotations(split)

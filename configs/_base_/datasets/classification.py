@@ -28,7 +28,7 @@ train_pipeline = [
     dict(
         type="aicore.Albu",
         transforms=[
-            dict(type="RandomBrightnessContrast", p=0.5),
+            dict(type="RandomBrightnessContrast", brightness_limit=0.1, p=0.5),
             dict(
                 type="Affine",
                 scale=(0.9, 1.1),

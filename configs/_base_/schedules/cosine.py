@@ -14,16 +14,16 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(
         type="LinearLR",
-        start_factor=0.01,
+        start_factor="${0.01 if warmup_epochs > 0 else 1.0}",
         begin=0,
-        end="${warmup_epochs}",
+        end="${max(warmup_epochs, 1)}",
         convert_to_iter_based=True,
     ),
     dict(
         type="CosineAnnealingLR",
         eta_min="${learning_rate * 0.01}",
         begin="${warmup_epochs}",
-        end="${max_epochs}",
+        end="${max(max_epochs, warmup_epochs + 1)}",
         convert_to_iter_based=True,
     ),
 ]

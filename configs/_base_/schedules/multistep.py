@@ -21,9 +21,9 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(
         type="LinearLR",
-        start_factor=0.01,
+        start_factor="${0.01 if warmup_epochs > 0 else 1.0}",
         begin=0,
-        end="${warmup_epochs}",
+        end="${max(warmup_epochs, 1)}",
         convert_to_iter_based=True,
     ),
     dict(

@@ -10,9 +10,9 @@ poly_power = 0.9
 param_scheduler = [
     dict(
         type="LinearLR",
-        start_factor=0.01,
+        start_factor="${0.01 if warmup_epochs > 0 else 1.0}",
         begin=0,
-        end="${warmup_epochs}",
+        end="${max(warmup_epochs, 1)}",
         convert_to_iter_based=True,
     ),
     dict(
@@ -20,7 +20,7 @@ param_scheduler = [
         eta_min="${learning_rate * 0.01}",
         power="${poly_power}",
         begin="${warmup_epochs}",
-        end="${max_epochs}",
+        end="${max(max_epochs, warmup_epochs + 1)}",
         convert_to_iter_based=True,
     ),
 ]

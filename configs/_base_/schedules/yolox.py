@@ -15,15 +15,16 @@ base_batch_size = 64
 optim_wrapper = dict(optimizer=dict(nesterov=True))
 param_scheduler = [
     dict(
-        type="mmdet.QuadraticWarmupLR", begin=0, end="${warmup_epochs}", convert_to_iter_based=True
-    ),
-    dict(
-        type="CosineAnnealingLR",
-        eta_min="${learning_rate * 0.05}",
-        T_max="${max_epochs - last_epochs - warmup_epochs}",
-        begin="${warmup_epochs}",
-        end="${max_epochs - last_epochs}",
+        type="mmdet.QuadraticWarmupLR",
+        begin=0,
+        end="${max(warmup_epochs, 1)}",
         convert_to_iter_based=True,
     ),
-    dict(type="ConstantLR", factor=1, begin="${max_epochs - last_epochs}", end="${max_epochs}"),
+    dict(
+        type="CosineAnnealingLR",  # at its end the learning rate stays at the minimum
+        eta_min="${learning_rate * 0.05}",
+        begin="${warmup_epochs}",
+        end="${max(max_epochs - last_epochs, warmup_epochs + 1)}",
+        convert_to_iter_based=True,
+    ),
 ]
