@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
+import aicore  # noqa: F401  (mmcv's ops, before a test imports a host library)
+
 # Before torch is imported, here and in the tools' processes: threads that wait for each other take
 # longer over these small tensors than the work itself, the more so on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -8,6 +8,13 @@ from pathlib import Path
 
 from aicore.cli import run
 
+# The base configs test on val, so there is no setting named test.
+SETTINGS = {
+    "train": "train = {!r}",
+    "val": "val = {!r}",
+    "test": "test_dataloader = dict(dataset=dict(split={!r}))",
+}
+
 
 def pattern(text: str) -> re.Pattern[str]:
     """Reads a regular expression with a group from the command line."""
@@ -46,12 +53,14 @@ def parse_arguments() -> argparse.Namespace:
         help="images with the same first group (one part, one lot) stay in one split",
     )
     parser.add_argument("--include", metavar="GLOB", help="take only such images, e.g. '*.jpg'")
-    parser.add_argument(
-        "--val-share", metavar="SHARE", type=float, default=0.2, help="0 to 1 (%(default)s)"
-    )
-    parser.add_argument(
-        "--test-share", metavar="SHARE", type=float, default=0.0, help="0 to 1 (%(default)s)"
-    )
+    for name, share in (("val", 0.2), ("test", 0.0)):
+        parser.add_argument(
+            f"--{name}-share",
+            metavar="SHARE",
+            type=float,
+            default=share,
+            help=f"of the images that go to {name}, 0 to 1 (%(default)s)",
+        )
     parser.add_argument("--seed", type=int, default=0, help="of the shuffling (%(default)s)")
     arguments = parser.parse_args()
     val, test = arguments.val_share, arguments.test_share
@@ -89,8 +98,8 @@ def main() -> None:
         print(f"warning: {sentence}")
     print(f"\nwritten: {', '.join(map(str, files))}\nin the config:")
     print(f"    data_root = {arguments.images.resolve().as_posix()!r}")
-    for name, file in zip(splits, files, strict=False):
-        print(f"    {name} = {file.resolve().as_posix()!r}")
+    for name, file in zip(splits, files, strict=False):  # labels.txt is the last file
+        print(f"    {SETTINGS[name].format(file.resolve().as_posix())}")
 
 
 if __name__ == "__main__":

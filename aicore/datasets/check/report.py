@@ -58,8 +58,7 @@ class SplitFigures:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in self.kinds.items())
         if self.sizes == 1:
             return f"{kinds}; all {self.width[0]} x {self.height[0]} (width x height)"
-        spans = (" / ".join(map(str, span)) for span in (self.width, self.height))
-        width, height = spans
+        width, height = (" / ".join(map(str, span)) for span in (self.width, self.height))
         return f"{kinds}; {self.sizes} sizes: width {width}, height {height} (min / median / max)"
 
 
