@@ -36,8 +36,8 @@ def timm_weights(
         ConfigError: timm has no such model.
         CheckpointError: The weights cannot be had or do not fit.
     """
-    if not timm.is_model(model_name):
-        names = timm.list_models() + timm.list_pretrained()
+    names = timm.list_models() + timm.list_pretrained()
+    if model_name not in names:
         raise ConfigError(
             f"model_name={model_name!r} is not a model of timm {timm.__version__}."
             f"{did_you_mean(model_name, names)}"
@@ -50,7 +50,7 @@ def timm_weights(
     try:
         yield arguments
     except RuntimeError as error:
-        if not isinstance(pretrained, str):
+        if not pretrained:
             raise
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
@@ -96,7 +96,8 @@ def _overlay_from_file(model_name: str, path: str, num_classes: int) -> dict[str
 
 def _head_names(model_name: str) -> tuple[str, ...]:
     """Returns the prefixes of the classifier's keys, e.g. ``('fc.',)``."""
-    classifier = timm.get_pretrained_cfg(model_name).classifier or ()
+    config = timm.get_pretrained_cfg(model_name)
+    classifier = (config.classifier if config else None) or ()
     names = (classifier,) if isinstance(classifier, str) else classifier
     return tuple(f"{name}." for name in names)
 

@@ -45,7 +45,16 @@ def _sentence(error: AicoreError) -> str:
 
 
 class ConfigOptions(DictAction):
-    """MMEngine's ``key=value`` action, with a sentence instead of a trace for a missing ``=``."""
+    """MMEngine's ``key=value`` action, with a sentence instead of a trace for a misspelt option.
+
+    A value that is no list keeps its blanks, as paths have them.
+    """
+
+    @staticmethod
+    def _parse_iterable(val: str) -> Any:
+        if "," in val or val[:1] in ("[", "("):
+            return DictAction._parse_iterable(val)
+        return DictAction._parse_int_float_bool(val.strip("'\""))
 
     def __call__(
         self,
@@ -58,7 +67,10 @@ class ConfigOptions(DictAction):
         for value in values:
             if "=" not in value:
                 parser.error(f"{option_string}: {value!r} is not of the form key=value")
-        super().__call__(parser, namespace, values, option_string)
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:  # brackets that do not match
+            parser.error(f"{option_string}: {error}")
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ The config that comes out holds plain values only; it dumps and reloads exactly.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from pathlib import Path
@@ -21,6 +22,16 @@ from aicore.errors import AicoreError, ConfigError, did_you_mean
 
 _WHOLE = re.compile(r"^\$\{(.+)\}$", re.DOTALL)
 _PART = re.compile(r"\$\{([^}]+)\}")
+# What MMEngine and tools/test.py read as it is; dicts beside them.
+_LISTS = ("custom_hooks", "param_scheduler", "tta_pipeline")
+_FAILURES = (
+    InvalidExpression,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+)
 _FUNCTIONS = {"len": len, "min": min, "max": max, "int": int, "round": round, "sum": sum}
 
 
@@ -54,11 +65,12 @@ def load_config(
                 f"--cfg-options {key}: {path} has no setting {name!r}."
                 f"{did_you_mean(name, known)} Print the settings with tools/misc/print_config.py."
             )
+        _refuse_key_below_expression(config, key)
     try:
         config.merge_from_dict(options)
     except (KeyError, IndexError, TypeError, AssertionError) as error:
         raise ConfigError(
-            f"--cfg-options {_join(options)} does not fit {path}: {error}. "
+            f"--cfg-options {_join(options)} does not fit {path}: {str(error).rstrip('.')}. "
             "Print the settings with tools/misc/print_config.py."
         ) from error
     _refuse_misspelt_settings(config)
@@ -92,17 +104,37 @@ def _read(path: Path) -> Config:
     if path.suffix != ".py":
         raise ConfigError(f"config file {str(path)!r} is not a .py file.")
     try:
-        return Config.fromfile(path)
+        return Config.fromfile(path, lazy_import=False)
     except AicoreError:
         raise
     except Exception as error:  # a config is a program of the user's: it may fail in any way
+        # Where custom_imports fail, MMEngine's own message lists all of sys.path.
+        reason = error.__cause__ or error
         raise ConfigError(
-            f"config file {str(path)!r} cannot be read: {type(error).__name__}: {error}"
+            f"config file {str(path)!r} cannot be read: {type(reason).__name__}: {reason}"
         ) from error
 
 
 def _join(options: dict[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in options.items())
+
+
+def _refuse_key_below_expression(config: Config, key: str) -> None:
+    """Raises if a dotted key leads into a value that is still an expression."""
+    node: Any = config
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if isinstance(node, str):
+            raise ConfigError(
+                f"--cfg-options {key}: {'.'.join(parts[:depth])} is {node!r} in {config.filename}. "
+                "Override the setting that it names."
+            )
+        if isinstance(node, list | tuple) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict | Config) and part in node:
+            node = node[part]
+        else:
+            return
 
 
 def _references(value: Any) -> set[str]:
@@ -124,7 +156,7 @@ def _refuse_misspelt_settings(config: Config) -> None:
     """Raises for a top-level value that nothing uses and that looks like one that is used."""
     used = _references(dict(config)) & set(config)
     for name, value in config.items():
-        if name in used or isinstance(value, dict):
+        if name in used or name in _LISTS or isinstance(value, dict):
             continue
         near = difflib.get_close_matches(name, used, n=1, cutoff=0.85)
         if near:
@@ -140,7 +172,7 @@ class _Resolver:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.pending: list[str] = []
-        self.evaluator = EvalWithCompoundTypes(names=self._name, functions=_FUNCTIONS)
+        self.evaluator = EvalWithCompoundTypes(names=self._name, functions=dict(_FUNCTIONS))
 
     def resolve(self) -> None:
         for key in list(self.config):
@@ -159,13 +191,14 @@ class _Resolver:
             return value
         whole = _WHOLE.match(value)
         if whole and "${" not in whole[1]:
-            return self._evaluate(whole[1], where)
+            # A copy: who changes one data set's pipeline must not change another's.
+            return copy.deepcopy(self._evaluate(whole[1], where))
         return _PART.sub(lambda part: str(self._evaluate(part[1], where)), value)
 
     def _evaluate(self, expression: str, where: str) -> Any:
         try:
             return self.evaluator.eval(expression)
-        except (InvalidExpression, SyntaxError, TypeError, ValueError, ArithmeticError) as error:
+        except _FAILURES as error:
             raise ConfigError(
                 f"{self.config.filename}: {where} = '${{{expression}}}' cannot be worked out: "
                 f"{error}"
@@ -193,7 +226,14 @@ class _Resolver:
     def _classes(self) -> tuple[str, ...]:
         if self.config.get("classes") is None:
             self.config.classes = self._classes_of_dataset()
-        return tuple(self.config.classes)
+        classes = self._value(self.config.classes, "classes")
+        if not isinstance(classes, list | tuple):
+            raise ConfigError(
+                f"{self.config.filename}: classes = {classes!r} is not a list of names. Write "
+                "classes = ('good', 'scratch'), or --cfg-options classes=\"[good,scratch]\"."
+            )
+        self.config.classes = tuple(map(str, classes))
+        return self.config.classes
 
     def _classes_of_dataset(self) -> tuple[str, ...]:
         """Asks the training data set for its classes, without reading its annotations."""

@@ -65,11 +65,12 @@ def explain_build_errors(config: Config) -> Iterator[None]:
 
 
 def _explain_unknown_type(config: Config, message: str) -> str | None:
-    found = re.match(r"(\S+) is not in the (\S+?)::(.+?) registry", message)
+    found = re.match(r"(\S+) is not in the (?:(\S+?)::)?(.+?) registry", message)
     if found is None:
         return None
     name, scope, purpose = found.groups()
-    places = [where for where, node in _nodes(config) if node["type"] == name]
+    scope = scope or config.get("default_scope", "mmengine")
+    places = [where for where, node in _nodes(config) if node.get("type") == name]
     # Not _nodes' first alone: the same pipeline often stands in several data sets.
     where = f"{places[0]}.type = {name!r}" if places else f"type {name!r}"
     return (
@@ -86,24 +87,28 @@ def _explain_argument(config: Config, message: str) -> str | None:
     if found is None:
         return None
     class_name, complaint, argument = found.groups()
-    for where, node in _nodes(config):
-        if str(node["type"]).rpartition(".")[2] != class_name:
+    nodes = list(_nodes(config))
+    own = [(w, n) for w, n in nodes if str(n.get("type")).rpartition(".")[2] == class_name]
+    if argument is None and own:
+        return f"{config.filename}: {own[0][0]} ({own[0][1]['type']}): {complaint}."
+    # Else a dict without a type (a data loader, the training loop), or one whose class hands its
+    # arguments on: a parent's, timm's.
+    for where, node in [*own, *nodes]:
+        if argument not in node or argument == "type":
             continue
-        if argument is None:
-            return f"{config.filename}: {where} ({node['type']}): {complaint}."
-        if argument in node:
-            accepted = _accepted_arguments(node["type"], class_name)
-            return (
-                f"{config.filename}: {where}.{argument}: {node['type']} takes no argument "
-                f"{argument!r}.{did_you_mean(argument, accepted)} It takes: {', '.join(accepted)}."
-            )
+        accepted = _accepted_arguments(str(node.get("type", class_name)), class_name)
+        takes = f" It takes: {', '.join(accepted)}." if accepted else ""
+        return (
+            f"{config.filename}: {where}.{argument}: {class_name} takes no argument "
+            f"{argument!r}.{did_you_mean(argument, accepted)}{takes}"
+        )
     return None
 
 
 def _nodes(value: Any, where: str = "") -> Iterator[tuple[str, dict]]:
-    """Yields every dict below ``value`` that has a ``type``, with its path in the config."""
+    """Yields every dict below ``value`` with its path in the config."""
     if isinstance(value, Config | dict):
-        if "type" in value:
+        if where:
             yield where, value
         for key, item in value.items():
             yield from _nodes(item, f"{where}.{key}" if where else key)
@@ -138,25 +143,29 @@ def registered_names(purpose: str, scope: str) -> list[str]:
 
 
 def _accepted_arguments(type_name: str, class_name: str) -> list[str]:
-    """Returns the names of a registered class's own arguments, its parents' included."""
+    """Returns the names of a registered class's own arguments, its parents' included.
+
+    None at all if ``class_name`` is neither that class nor a parent of it.
+    """
+    prefix, _, name = type_name.rpartition(".")
     for top in _roots():
         for registry in _all_registries(top):
-            module = registry.module_dict.get(class_name)
-            if module is not None and (
-                "." not in type_name or type_name.startswith(f"{registry.scope}.")
+            module = registry.module_dict.get(name)
+            if (
+                inspect.isclass(module)
+                and prefix in ("", registry.scope)
+                and class_name in (parent.__name__ for parent in inspect.getmro(module))
             ):
                 return _arguments(module)
     return []
 
 
-def _arguments(module: Any) -> list[str]:
-    classes = inspect.getmro(module) if inspect.isclass(module) else (module,)
+def _arguments(module: type) -> list[str]:
     names: list[str] = []
-    for item in classes:
-        call = item.__dict__.get("__init__") if inspect.isclass(item) else item
-        if call is None:
+    for parent in inspect.getmro(module):
+        if "__init__" not in parent.__dict__:
             continue
-        parameters = inspect.signature(call).parameters.values()
+        parameters = inspect.signature(parent.__init__).parameters.values()
         names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             break

@@ -48,6 +48,11 @@ def infer(
     if cam and not hasattr(inferencer, "activation_map"):
         raise ConfigError(f"{config}: --cam: the task has no class-activation maps.")
     folder = Path(out or default_work_dir(config, "demo"))
+    if any(file.resolve().parent == folder.resolve() for file in files):
+        raise ConfigError(
+            f"--out {str(folder)!r} holds images to inspect, which the annotated pictures would "
+            "overwrite: give another folder."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     names = _unique_names(files)
     records = []

@@ -34,6 +34,10 @@ def open_config(
 
 def build_runner(config: Config) -> Runner:
     """Builds the Runner that the config names."""
+    # MMEngine gives runs of one name that begin in the same second one log and one message hub.
+    if "experiment_name" not in config:
+        stem, folder = Path(config.filename).stem, Path(config.work_dir).resolve().name
+        config.experiment_name = f"{stem}-{folder}"
     with explain_build_errors(config):
         return RUNNERS.build(config)
 

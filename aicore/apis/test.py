@@ -54,7 +54,7 @@ def test(
 
 def _use_tta(config: Config) -> None:
     """Puts the config's test-time augmentation in place of its plain test."""
-    missing = [key for key in ("tta_model", "tta_pipeline") if key not in config]
+    missing = [key for key in ("tta_model", "tta_pipeline") if not config.get(key)]
     if missing:
         raise ConfigError(f"{config.filename}: --tta needs {' and '.join(missing)} in the config.")
     config.test_dataloader.dataset.pipeline = config.tta_pipeline

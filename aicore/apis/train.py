@@ -46,9 +46,13 @@ def train(
             raise CheckpointError(f"checkpoint {str(checkpoint)!r} does not exist.")
     settings = open_config(config, options)
     settings.work_dir = str(work_dir or settings.get("work_dir") or default_work_dir(config))
-    settings.resume = bool(resume)
+    resume = resume or (load_from is None and settings.get("resume", False))
+    last = find_latest_checkpoint(settings.work_dir) if resume is True else None
+    settings.resume = isinstance(resume, str | Path) or last is not None
     if isinstance(resume, str | Path):
         settings.load_from = str(resume)
+    elif last is not None:
+        settings.load_from = None  # MMEngine would resume from it instead
     elif load_from is not None:
         settings.load_from = str(load_from)
     if auto_scale_lr:
@@ -59,7 +63,7 @@ def train(
             )
         settings.auto_scale_lr.enable = True
     runner = build_runner(settings)
-    if resume is True and find_latest_checkpoint(settings.work_dir) is None:
+    if resume is True and last is None:
         runner.logger.warning(
             f"--resume: no checkpoint in {settings.work_dir}, training starts from the beginning"
         )

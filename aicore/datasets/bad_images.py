@@ -37,9 +37,11 @@ class BadImageLog:
         if path in self._seen:
             return
         self._seen.add(path)
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(f"{self.split}\t{path}\t{reason}\n")
         bad = self.paths()
+        if path not in bad:  # listed by another worker, or by one of an earlier epoch
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.write(f"{self.split}\t{path}\t{reason}\n")
+            bad[path] = reason
         if self.max_share is None or len(bad) <= self.max_share * self.total:
             return
         shown = "; ".join(f"{p} ({r})" for p, r in list(bad.items())[:3])

@@ -115,21 +115,13 @@ def _normalise(path: Path, content: Any) -> dict[str, Any]:
     """Returns ``content`` with its weights under ``state_dict`` and a ``meta``."""
     if isinstance(content, dict):
         for key in ("state_dict", "model"):
-            if _is_weights(content.get(key)):
+            if isinstance(content.get(key), dict):
                 return {**content, "meta": content.get("meta") or {}, "state_dict": content[key]}
-        if _is_weights(content):
+        if content and all(isinstance(value, torch.Tensor) for value in content.values()):
             return {"meta": {}, "state_dict": content}
     raise CheckpointError(
         f"checkpoint {str(path)!r} holds no weights: expected a dict of tensors, or one under "
         "'state_dict' or 'model'."
-    )
-
-
-def _is_weights(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(isinstance(item, torch.Tensor) for item in value.values())
     )
 
 
@@ -206,7 +198,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], strict: bool, sou
     given = set(weights)
     fit = Fit()
     for key in list(weights):
-        if key in own and own[key].shape != weights[key].shape:
+        if key in own and _shape(own[key]) != _shape(weights[key]):
             fit.mismatched.append(f"{key} {_shape(weights.pop(key))} for {_shape(own[key])}")
         elif key not in own:
             fit.unexpected.append(key)
@@ -227,5 +219,8 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], strict: bool, sou
     return fit
 
 
-def _shape(tensor: torch.Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
+def _shape(weight: Any) -> str:
+    """Returns a tensor's shape in words; a checkpoint can hold something else in its place."""
+    if not isinstance(weight, torch.Tensor):
+        return type(weight).__name__
+    return "x".join(map(str, weight.shape)) or "scalar"

@@ -41,7 +41,7 @@ def draw_caption(image: np.ndarray, text: str, color: Color) -> np.ndarray:
     """
     image = to_display(image)
     height, width = image.shape[:2]
-    size = max(10, min(round(height * 0.08), 40))
+    size = max(10, min(round(max(height, width) * 0.07), 40))
     while size > 10 and font_for(text, size).getlength(text) > width - 6:
         size -= 1
     font = font_for(text, size)
@@ -57,10 +57,12 @@ def tile(images: Sequence[np.ndarray], columns: int, cell: int) -> np.ndarray:
     rows = -(-len(images) // columns)
     grid = np.full((rows * (cell + 4), columns * (cell + 4), 3), 40, np.uint8)
     for index, image in enumerate(map(to_display, images)):
-        scale = cell / max(image.shape[:2])
+        height, width = image.shape[:2]
+        scale = cell / max(height, width)
+        # A line-scan image can be so narrow that nothing would be left of it.
+        size = max(1, round(width * scale)), max(1, round(height * scale))
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
-        small = small[:cell, :cell]
+        small = cv2.resize(image, size, interpolation=interpolation)
         top = index // columns * (cell + 4) + 2 + (cell - small.shape[0]) // 2
         left = index % columns * (cell + 4) + 2 + (cell - small.shape[1]) // 2
         grid[top : top + small.shape[0], left : left + small.shape[1]] = small

@@ -5,10 +5,8 @@ val = "val"  # a thousand class folders; or a list file with labels.txt of a tho
 train = "${val}"  # nothing is trained; the classes are read here
 topk = (1, 5)
 test_pipeline = [
-    _base_.load_image,
+    "${load_image}",
     dict(type="ResizeEdge", scale=256, edge="short"),
     dict(type="CenterCrop", crop_size=224),
     dict(type="PackInputs"),
 ]
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader

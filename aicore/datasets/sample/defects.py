@@ -56,7 +56,7 @@ def add_defects(surface: Surface, label: str, rng: np.random.Generator) -> NDArr
         (N, H, W) masks of 0 and 255, one for each defect; no two of them touch.
     """
     kind = _KINDS[label]
-    count = int(rng.choice((1, 2, 3), p=(0.55, 0.3, 0.15)))
+    count = int(rng.choice((1, 2, 3), p=(0.3, 0.4, 0.3)))
     masks = []
     for place in _find_places(kind, count, rng):
         touched = kind.damage(surface, place, rng) & (surface.metal > 0.5)
@@ -91,7 +91,7 @@ def _find_places(kind: _Kind, count: int, rng: np.random.Generator) -> list[Plac
 
 def _scratch(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A thin curved groove that tapers off, bright or dark, across or along the marks."""
-    half_width = rng.uniform(0.007, 0.013)
+    half_width = rng.uniform(0.006, 0.0115)
     bend = rng.uniform(-0.22, 0.22) * place.radius
     wobble = rng.normal(0, 0.008, 13) * place.radius
     strength = rng.uniform(0.5, 1.0)
@@ -104,9 +104,10 @@ def _scratch(surface: Surface, place: Place, rng: np.random.Generator) -> NDArra
         (place.x + cos * along - sin * aside, place.y + sin * along + cos * aside), axis=1
     )
     distance, position = _distance_to_line(surface.x, surface.y, points)
-    width = half_width * (0.45 + 0.55 * np.sqrt(np.maximum(1 - position**2, 0)))
+    width = half_width * (0.3 + 0.7 * np.sqrt(np.maximum(1 - position**2, 0)))
     groove = np.clip((width - np.abs(distance)) / surface.pixel + 0.5, 0, 1)
     groove *= np.minimum(1, 2 * width / surface.pixel)
+    groove *= 0.75 + 0.25 * np.cos(7 * distance / width)  # torn into a few strands
 
     # The groove's two walls lean to either side; its ground is bare or soiled.
     lean = strength * 0.5 * groove * np.clip(distance / width, -1, 1)
@@ -120,10 +121,10 @@ def _scratch(surface: Surface, place: Place, rng: np.random.Generator) -> NDArra
 
 def _spot(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A stain with an uneven outline and a soft edge."""
-    outline = _outline(surface, place, rng, roughness=0.16)
+    outline = _outline(surface, place, rng, roughness=0.14)
     stain = np.float32(STAINS[str(rng.choice(list(STAINS)))])
     opacity = rng.uniform(0.45, 0.95)
-    softness = rng.uniform(0.12, 0.4)
+    softness = rng.uniform(0.2, 0.5)
     darker_rim = rng.uniform(0, 0.35)
 
     inside = np.clip((1 - outline) / softness, 0, 1)
@@ -136,7 +137,7 @@ def _spot(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[n
 def _dent(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A hollow pressed into the metal: seen by how it turns the light only."""
     outline = _outline(surface, place, rng, roughness=0.04)
-    depth = math.exp(rng.uniform(math.log(0.25), math.log(0.55)))
+    depth = math.exp(rng.uniform(math.log(0.25), math.log(0.5)))
     # Height -(1 - r²)^1.5: steepest near the rim, level in the middle and outside.
     steep = depth * 2 * outline * np.sqrt(np.maximum(1 - outline**2, 0))
     from_x, from_y = surface.x - place.x, surface.y - place.y
@@ -150,7 +151,7 @@ def _dent(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[n
 _KINDS = {
     "scratch": _Kind(_scratch, radii=(0.13, 0.32), breadth=0.0),
     "spot": _Kind(_spot, radii=(0.06, 0.12), breadth=0.75),
-    "dent": _Kind(_dent, radii=(0.07, 0.13), breadth=0.75),
+    "dent": _Kind(_dent, radii=(0.06, 0.12), breadth=0.75),
 }
 
 
@@ -158,9 +159,9 @@ def _outline(
     surface: Surface, place: Place, rng: np.random.Generator, roughness: float
 ) -> FloatArray:
     """Distance from the place's centre, (H, W), scaled to be 1 on an uneven oval's outline."""
-    flatness = rng.uniform(0.6, 1.0)
+    flatness = rng.uniform(0.7, 1.0)
     waves = np.arange(2, 7)
-    heights = roughness * rng.standard_normal(5) / np.sqrt(waves)
+    heights = roughness * rng.standard_normal(5) * (2 / waves)
     phases = rng.uniform(0, 2 * np.pi, 5)
 
     cos, sin = math.cos(place.angle), math.sin(place.angle)

@@ -1,4 +1,4 @@
-"""The scene: a machined flange on a conveyor belt, and the light on it.
+"""The scene: a turned disc on a conveyor belt, and the light on it.
 
 All lengths are shares of the picture's side, so that a scene is the same at each size. The metal
 is a height field's slopes, a reflectance and a machining direction for each pixel
@@ -17,17 +17,14 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 
-PLATE_HALF_SIDE = 0.405
-PLATE_CORNER_RADIUS = 0.1
-BOSS_RADIUS = 0.225
-BORE_RADIUS = 0.115
-BOLT_RADIUS = 0.042
-BOLT_OFFSET = 0.285
-SPOTFACE_RADIUS = 0.074
-BOLTS = tuple((x, y) for x in (-BOLT_OFFSET, BOLT_OFFSET) for y in (-BOLT_OFFSET, BOLT_OFFSET))
+DISC_RADIUS = 0.465
+BORE = (0.0, 0.0, 0.06)
+PIN_HOLE = (0.0, -0.36, 0.02)
+HOLES = (BORE, PIN_HOLE)
+"""The part: a turned disc about (0, 0) with two holes, each an x, a y and a radius."""
 
 TEXTURE_EXTENT = 1.6
-"""Length that the machining marks' texture covers, more than a turned picture's diagonal."""
+"""Length that the turning marks' texture covers, more than twice the disc's radius."""
 
 
 @dataclass
@@ -78,21 +75,21 @@ class Scene:
     @classmethod
     def random(cls, rng: np.random.Generator) -> Scene:
         """Draws a scene; the number of draws never depends on the picture's size."""
-        azimuth = math.radians(rng.uniform(207, 243))
+        azimuth = math.radians(rng.uniform(215, 235))
         distance = rng.uniform(0.6, 0.85)
         uneven_azimuth = rng.uniform(0, 2 * np.pi)
-        uneven_strength = rng.uniform(0.05, 0.25)
-        warmth = rng.uniform(-0.02, 0.02)
+        uneven_strength = rng.uniform(0.05, 0.18)
+        warmth = rng.uniform(-0.012, 0.012)
         return cls(
             shift=(rng.uniform(-0.012, 0.012), rng.uniform(-0.012, 0.012)),
-            angle=math.radians(rng.uniform(-3, 3)),
+            angle=math.radians(rng.uniform(-8, 8)),
             scale=rng.uniform(0.98, 1.02),
             light=(
                 distance * math.cos(azimuth),
                 distance * math.sin(azimuth),
                 rng.uniform(1.2, 1.6),
             ),
-            brightness=rng.uniform(0.9, 1.08),
+            brightness=rng.uniform(0.93, 1.06),
             uneven=(
                 uneven_strength * math.cos(uneven_azimuth),
                 uneven_strength * math.sin(uneven_azimuth),
@@ -100,25 +97,17 @@ class Scene:
             tint=(1.01 - warmth, 1.0, 0.985 + warmth),
             marks_strength=rng.uniform(0.25, 0.5),
             belt_phase=rng.uniform(0, 2 * np.pi),
-            belt_level=rng.uniform(0.85, 1.2),
+            belt_level=rng.uniform(0.9, 1.1),
             blur=rng.uniform(0.0006, 0.0018),
             noise=rng.uniform(1.0, 2.2),
         )
 
 
-def plate_distance(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Signed distance to the plate's outline, negative inside."""
-    inner = PLATE_HALF_SIDE - PLATE_CORNER_RADIUS
-    over_x, over_y = np.abs(x) - inner, np.abs(y) - inner
-    outside = np.hypot(np.maximum(over_x, 0), np.maximum(over_y, 0))
-    return outside + np.minimum(np.maximum(over_x, over_y), 0) - PLATE_CORNER_RADIUS
-
-
 def clearance(x: FloatArray, y: FloatArray) -> FloatArray:
     """Distance from a point on the metal to the nearest edge or hole; negative off the metal."""
-    nearest = np.minimum(-plate_distance(x, y), np.hypot(x, y) - BORE_RADIUS)
-    for bolt_x, bolt_y in BOLTS:
-        nearest = np.minimum(nearest, np.hypot(x - bolt_x, y - bolt_y) - BOLT_RADIUS)
+    nearest = DISC_RADIUS - np.hypot(x, y)
+    for hole_x, hole_y, radius in HOLES:
+        nearest = np.minimum(nearest, np.hypot(x - hole_x, y - hole_y) - radius)
     return nearest
 
 
@@ -129,7 +118,7 @@ def picture_grid(size: int) -> tuple[FloatArray, FloatArray]:
 
 
 def machine_part(scene: Scene, size: int, rng: np.random.Generator) -> Surface:
-    """Builds the metal of a good part: brushed plate, turned boss, chamfered bore and holes."""
+    """Builds the metal of a good part: its turning marks and its bevelled edges."""
     picture_x, picture_y = picture_grid(size)
     shifted_x, shifted_y = picture_x - scene.shift[0], picture_y - scene.shift[1]
     cos, sin = math.cos(scene.angle) / scene.scale, math.sin(scene.angle) / scene.scale
@@ -137,43 +126,27 @@ def machine_part(scene: Scene, size: int, rng: np.random.Generator) -> Surface:
     y = (cos * shifted_y - sin * shifted_x).astype(np.float32)
     pixel = 1 / (size * scene.scale)
 
-    radius = np.hypot(x, y)
-    on_boss = _cover((BOSS_RADIUS - radius) / pixel)
-    brushed = _marks(rng, size, x, y)
-    turned = _marks(rng, size, np.arctan2(y, x) * (TEXTURE_EXTENT / (2 * np.pi)), radius)
-    marks = brushed + on_boss * (turned - brushed)
-    flat = np.zeros_like(x)
+    radius = np.maximum(np.hypot(x, y), pixel)
+    around = np.arctan2(y, x) * (TEXTURE_EXTENT / (2 * np.pi))
+    marks = scene.marks_strength * _marks(rng, size, along=around, across=radius)
+    mottle = _mottle(rng, size, cells=7)
+    reflectance = 1 + 0.025 * marks + 0.035 * mottle
     surface = Surface(
         x=x,
         y=y,
         pixel=pixel,
         metal=_cover(clearance(x, y) / pixel),
-        slope_x=flat,
-        slope_y=flat.copy(),
-        grain_x=1 - on_boss,
-        grain_y=flat.copy(),
-        marks=marks * scene.marks_strength,
+        slope_x=np.zeros_like(x),
+        slope_y=np.zeros_like(x),
+        grain_x=-y / radius,
+        grain_y=x / radius,
+        marks=marks,
         gloss=np.ones_like(x),
-        reflectance=np.empty((size, size, 3), np.float32),
+        reflectance=np.repeat(reflectance[..., None], 3, axis=2),
     )
-    _turn_grain(surface, (0.0, 0.0), on_boss)
-    for centre in BOLTS:
-        distance = np.hypot(x - centre[0], y - centre[1])
-        spotface = _cover((SPOTFACE_RADIUS - distance) / pixel)
-        surface.grain_x *= 1 - spotface
-        surface.marks *= 1 - 0.6 * spotface
-        _turn_grain(surface, centre, spotface)
-        _bevel(surface, centre, SPOTFACE_RADIUS, 0.009, 0.2)
-        _bevel(surface, centre, BOLT_RADIUS, 0.014, 0.35)
-    _bevel(surface, (0.0, 0.0), BORE_RADIUS, 0.014, 0.35)
-    _bevel(surface, (0.0, 0.0), BORE_RADIUS + 0.025, 0.006, -0.2)
-    _bevel(surface, (0.0, 0.0), BOSS_RADIUS, 0.014, -0.35)
-    _round_outline(surface)
-    mottle = _mottle(rng, size, cells=7)
-    surface.reflectance[:] = (1 + 0.025 * surface.marks + 0.035 * mottle)[..., None]
-    # The boss stands on the plate: less light reaches its foot.
-    foot = np.exp(-np.maximum(radius - BOSS_RADIUS, 0) / 0.018) * (1 - on_boss)
-    surface.reflectance *= (1 - 0.3 * foot)[..., None]
+    for hole in HOLES:
+        _bevel(surface, hole, width=0.014, slope=0.35)
+    _bevel(surface, (0.0, 0.0, DISC_RADIUS - 0.014), width=0.014, slope=-0.4)
     return surface
 
 
@@ -188,9 +161,11 @@ def light_picture(
     metal *= np.float32(scene.tint)
 
     belt = _belt(scene, size, rng)
-    shadow = _cover(-plate_distance(surface.x + 0.05 * light_x, surface.y + 0.05 * light_y) / 0.05)
-    inside = plate_distance(surface.x, surface.y) < 0
-    belt *= np.where(inside, 0.45, 1 - 0.6 * shadow)[..., None]
+    # The disc's shadow falls away from the light; little light falls through the holes.
+    away = np.hypot(surface.x + 0.05 * light_x, surface.y + 0.05 * light_y)
+    shadow = _cover((DISC_RADIUS - away) / 0.05)
+    under_disc = np.hypot(surface.x, surface.y) < DISC_RADIUS
+    belt *= np.where(under_disc, 0.45, 1 - 0.6 * shadow)[..., None]
 
     picture = belt + surface.metal[..., None] * (metal - belt)
     picture_x, picture_y = picture_grid(size)
@@ -232,7 +207,7 @@ def _belt(scene: Scene, size: int, rng: np.random.Generator) -> FloatArray:
     """The conveyor belt: dark ribbed rubber, (size, size, 3)."""
     _, picture_y = picture_grid(size)
     ribs = np.sin(picture_y * (2 * np.pi / 0.055) + scene.belt_phase)
-    level = scene.belt_level * (0.16 + 0.035 * ribs + 0.02 * _mottle(rng, size, cells=48))
+    level = scene.belt_level * (0.16 + 0.008 * ribs + 0.006 * _mottle(rng, size, cells=48))
     return level[..., None] * np.float32((1.2, 1.02, 0.85))
 
 
@@ -266,35 +241,15 @@ def _mottle(rng: np.random.Generator, size: int, cells: int) -> FloatArray:
     return cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
-def _turn_grain(surface: Surface, centre: tuple[float, float], share: FloatArray) -> None:
-    """Lets the marks run around ``centre`` where ``share`` is 1; expects none there yet."""
-    from_x, from_y = surface.x - centre[0], surface.y - centre[1]
-    radius = np.maximum(np.hypot(from_x, from_y), surface.pixel)
-    surface.grain_y *= 1 - share
-    surface.grain_x -= share * from_y / radius
-    surface.grain_y += share * from_x / radius
-
-
 def _bevel(
-    surface: Surface, centre: tuple[float, float], radius: float, width: float, slope: float
+    surface: Surface, circle: tuple[float, float, float], width: float, slope: float
 ) -> None:
-    """Adds a ring of a slope from ``radius`` outwards; the surface rises outwards if positive."""
-    from_x, from_y = surface.x - centre[0], surface.y - centre[1]
+    """Adds a ring of a slope around a circle; the surface rises outwards if positive."""
+    from_x, from_y = surface.x - circle[0], surface.y - circle[1]
     distance = np.maximum(np.hypot(from_x, from_y), surface.pixel)
-    ring = _band(distance - radius, width, surface.pixel) * (slope / distance)
+    ring = _band(distance - circle[2], width, surface.pixel) * (slope / distance)
     surface.slope_x += ring * from_x
     surface.slope_y += ring * from_y
-
-
-def _round_outline(surface: Surface) -> None:
-    """Bevels the plate's outer edge."""
-    distance = plate_distance(surface.x, surface.y)
-    inner = PLATE_HALF_SIDE - PLATE_CORNER_RADIUS
-    out_x = np.maximum(np.abs(surface.x) - inner, 1e-6) * np.sign(surface.x)
-    out_y = np.maximum(np.abs(surface.y) - inner, 1e-6) * np.sign(surface.y)
-    ring = _band(distance + 0.014, 0.014, surface.pixel) * (0.4 / np.hypot(out_x, out_y))
-    surface.slope_x -= ring * out_x
-    surface.slope_y -= ring * out_y
 
 
 def _cover(distance: FloatArray) -> FloatArray:

@@ -31,7 +31,7 @@ SETTINGS_FILE = "sample.json"
 # Under this name while the pictures are being written; os.replace then declares them complete.
 _UNFINISHED_FILE = "sample.json.part"
 # Counts up when the same settings draw other pictures.
-_DRAWING_VERSION = 1
+_DRAWING_VERSION = 2
 
 
 def make_sample(

@@ -52,7 +52,7 @@ def class_of(index: int) -> str:
 def draw_part(
     seed: int, index: int, size: int = 128, channels: int = 3, label: str | None = None
 ) -> Part:
-    """Draws one machined part: a brushed flange with a turned boss on a conveyor belt.
+    """Draws one machined part: a turned disc on a conveyor belt.
 
     Position, light, texture and noise differ from picture to picture. The picture follows from
     the arguments alone, however many are drawn and in whichever order; another size shows the

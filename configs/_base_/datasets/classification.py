@@ -21,8 +21,8 @@ load_image = dict(
 )
 resize = dict(type="Resize", scale=("${image_size}", "${image_size}"))
 train_pipeline = [
-    load_image,
-    resize,
+    "${load_image}",
+    "${resize}",
     dict(type="RandomFlip", prob=0.5, direction="horizontal"),
     dict(type="RandomFlip", prob=0.5, direction="vertical"),
     dict(
@@ -41,7 +41,7 @@ train_pipeline = [
     ),
     dict(type="PackInputs"),
 ]
-test_pipeline = [load_image, resize, dict(type="PackInputs")]
+test_pipeline = ["${load_image}", "${resize}", dict(type="PackInputs")]
 train_dataloader = dict(
     batch_size="${batch_size}",
     num_workers="${num_workers}",
@@ -52,7 +52,7 @@ train_dataloader = dict(
         data_root="${data_root}",
         split="${train}",
         metainfo=dict(classes="${classes}"),
-        pipeline=train_pipeline,
+        pipeline="${train_pipeline}",
     ),
 )
 val_dataloader = dict(
@@ -65,7 +65,7 @@ val_dataloader = dict(
         data_root="${data_root}",
         split="${val}",
         metainfo=dict(classes="${classes}"),
-        pipeline=test_pipeline,
+        pipeline="${test_pipeline}",
         test_mode=True,
     ),
 )
@@ -77,8 +77,8 @@ val_evaluator = dict(
 test_evaluator = val_evaluator
 tta_model = dict(type="AverageClsScoreTTA")
 tta_pipeline = [
-    load_image,
-    resize,
+    "${load_image}",
+    "${resize}",
     dict(
         type="TestTimeAug",
         transforms=[

@@ -21,7 +21,7 @@ param_scheduler = [
     ),
     dict(
         type="CosineAnnealingLR",
-        eta_min="${learning_rate * 0.01}",
+        eta_min_ratio=0.01,
         begin="${warmup_epochs}",
         end="${max(max_epochs, warmup_epochs + 1)}",
         convert_to_iter_based=True,

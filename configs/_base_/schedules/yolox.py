@@ -22,7 +22,7 @@ param_scheduler = [
     ),
     dict(
         type="CosineAnnealingLR",  # at its end the learning rate stays at the minimum
-        eta_min="${learning_rate * 0.05}",
+        eta_min_ratio=0.05,
         begin="${warmup_epochs}",
         end="${max(max_epochs - last_epochs, warmup_epochs + 1)}",
         convert_to_iter_based=True,

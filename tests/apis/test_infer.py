@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from aicore.apis import infer
+from aicore.apis.infer import _unique_names
+from aicore.apis.setup import build_runner, default_work_dir, open_config
+from aicore.engine.inferencer import Inferencer
+from aicore.errors import CheckpointError, ConfigError, DataError
+from aicore.registry import TASKS
+
+
+@pytest.fixture
+def images(trained, tmp_path):
+    """A folder with an image, one of the same name below it, and a broken one."""
+    folder = tmp_path / "parts"
+    (folder / "more").mkdir(parents=True)
+    source = trained.data_root / "val"
+    shutil.copy(source / "dark" / "dark_0.png", folder / "a.png")
+    shutil.copy(source / "striped" / "striped_0.png", folder / "more" / "a.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    cv2.imwrite(str(folder / "wide.jpg"), np.full((40, 90), 200, np.uint8))
+    return folder
+
+
+def test_pictures_and_records_of_a_folder(trained, images, tmp_path):
+    out = tmp_path / "new" / "out"
+
+    records = infer(trained.config, trained.checkpoint, [images], out=out, device="cpu")
+
+    assert json.loads((out / "predictions.json").read_text(encoding="utf-8")) == records
+    assert [Path(record["image"]).name for record in records] == [
+        "a.png",
+        "broken.png",
+        "a.png",
+        "wide.jpg",
+    ]
+    assert [record["inspected"] for record in records] == [True, False, True, True]
+    assert records[1]["reason"] == "it is not an image; expected jpg, png, bmp, tif or webp"
+    assert "truth" not in records[0]
+    pictures = {file.name for file in out.glob("*.png")}
+    assert pictures == {"parts_a.png", "more_a.png", "wide.png"}
+    wide = cv2.imread(str(out / "wide.png"))
+    assert wide.shape[1] == 90
+    assert wide.shape[0] > 40
+    original = cv2.imread(str(images / "a.png"))
+    assert np.array_equal(cv2.imread(str(out / "parts_a.png"))[:32], original)
+
+
+def test_activation_maps(trained, images, tmp_path):
+    files = [str(images / "*.png"), images / "wide.jpg"]
+
+    infer(trained.config, trained.checkpoint, files, out=tmp_path / "out", cam=True, device="cpu")
+
+    maps = {file.name: cv2.imread(str(file)) for file in (tmp_path / "out").glob("*_cam.png")}
+    assert {name: map.shape for name, map in maps.items()} == {
+        "a_cam.png": (32, 32, 3),
+        "wide_cam.png": (40, 90, 3),
+    }
+
+
+def test_a_sixteen_bit_picture_can_be_seen(trained, tmp_path):
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((32, 32), 40000, np.uint16))
+    out = tmp_path / "out"
+
+    infer(trained.config, trained.checkpoint, [tmp_path / "deep.png"], out=out, device="cpu")
+
+    assert cv2.imread(str(out / "deep.png"))[0, 0].tolist() == [156, 156, 156]
+
+
+def test_the_images_themselves_are_never_overwritten(trained, images):
+    before = (images / "a.png").read_bytes()
+
+    with pytest.raises(ConfigError, match="which the annotated pictures would overwrite"):
+        infer(trained.config, trained.checkpoint, [images], out=images / ".", device="cpu")
+
+    assert (images / "a.png").read_bytes() == before
+
+
+def test_the_default_folder(trained, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    infer(trained.config, trained.checkpoint, ["parts/a.png"], device="cpu")
+
+    folder = tmp_path / "work_dirs" / "tiny" / "demo"
+    assert sorted(file.name for file in folder.iterdir()) == ["a.png", "predictions.json"]
+
+
+@pytest.mark.parametrize(
+    ("images", "checkpoint", "error"),
+    [
+        (["nowhere.png"], None, DataError),
+        (["."], None, DataError),
+        ([__file__], "nowhere.pth", CheckpointError),
+    ],
+)
+def test_mistakes_leave_no_folder(trained, tmp_path, monkeypatch, images, checkpoint, error):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(error):
+        infer(trained.config, checkpoint or trained.checkpoint, images, out=tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_of_a_task_that_has_none(trained, images, tmp_path, monkeypatch):
+    class Plain:
+        inferencer = Inferencer
+
+    monkeypatch.setitem(TASKS.module_dict, "Plain", Plain)
+
+    with pytest.raises(ConfigError, match="--cam: the task has no class-activation maps"):
+        infer(
+            trained.config,
+            trained.checkpoint,
+            [images],
+            out=tmp_path / "out",
+            cam=True,
+            device="cpu",
+            options={"task.type": "aicore.Plain"},
+        )
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/x.png", "b/y.png"], ["x", "y"]),
+        (["a/x.png", "b/x.png", "y.png"], ["a_x", "b_x", "y"]),
+        (["a/x.png", "a/x.jpg"], ["a_x_0", "a_x_1"]),
+        ([], []),
+    ],
+)
+def test_names_of_pictures_differ(files, names):
+    assert _unique_names([Path(file) for file in files]) == names
+
+
+# ---- the first step of every run ----
+
+
+def test_default_folders():
+    assert default_work_dir("configs/classification/resnet18.py") == "work_dirs/resnet18"
+    assert default_work_dir("a/b.py", "test") == "work_dirs/b/test"
+
+
+def test_runs_of_one_second_share_no_log(leaf_config, tmp_path):
+    runners = []
+    for name in ("one", "two"):
+        config = open_config(leaf_config)
+        config.work_dir = str(tmp_path / name)
+        runners.append(build_runner(config))
+
+    first, second = runners
+    assert first.experiment_name.startswith("tiny-one_")
+    assert first.logger is not second.logger
+    assert first.message_hub is not second.message_hub
+    assert first.visualizer is not second.visualizer
+    assert all(Path(r.log_dir).parent == Path(r.work_dir) for r in runners)
+
+
+def test_the_sample_data_are_drawn_where_a_config_stands_on_them(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("aicore.apis.setup.make_sample", made.append)
+    own, sample = tmp_path / "own.py", tmp_path / "sample.py"
+    own.write_text("a = 1\n", encoding="utf-8")
+    sample.write_text("sample_data = 'data/sample'\n", encoding="utf-8")
+
+    open_config(own)
+    assert made == []
+    open_config(sample, {"sample_data": str(tmp_path / "x")})
+
+    assert made == [tmp_path / "x"]

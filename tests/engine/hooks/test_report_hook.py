@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+from mmpretrain.structures import DataSample
+
+from aicore.engine.hooks import ReportHook
+from aicore.registry import TASKS
+
+CLASSES = ("good", "scratch")
+
+
+class CountingTask:
+    """A task whose report tells what it was given."""
+
+    def record(self, sample, classes):
+        return {"truth": classes[int(sample.gt_label)], "pred": float(sample.pred_score.max())}
+
+    def report(self, records, classes, folder):
+        (folder / "report.txt").write_text(str(len(records)), encoding="utf-8")
+        return f"a table of {len(records)}", {"classes": list(classes)}
+
+
+@pytest.fixture
+def hook(monkeypatch):
+    monkeypatch.setitem(TASKS.module_dict, "CountingTask", CountingTask)
+    return ReportHook(task=dict(type="aicore.CountingTask"))
+
+
+class Dataset(list):
+    metainfo = {"classes": CLASSES}  # noqa: RUF012
+
+
+@pytest.fixture
+def runner(tmp_path):
+    return SimpleNamespace(
+        work_dir=str(tmp_path),
+        test_dataloader=SimpleNamespace(dataset=Dataset(range(3))),
+        logger=logging.getLogger("test_report_hook"),
+    )
+
+
+def sample_of(path: str, label: int, **metainfo) -> DataSample:
+    return (
+        DataSample(metainfo={"img_path": path, **metainfo})
+        .set_gt_label(label)
+        .set_pred_score([0.25, 0.75])
+    )
+
+
+def run(hook, runner, metrics=None):
+    hook.before_test_epoch(runner)
+    hook.after_test_iter(runner, 0, outputs=[sample_of("零件.png", 0), sample_of("b.png", 1)])
+    hook.after_test_iter(runner, 1, outputs=[sample_of("c.png", 1, not_inspected="it is empty")])
+    hook.after_test_epoch(runner, metrics)
+
+
+def test_records_metrics_and_the_tasks_report_are_written(hook, runner, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "test_report_hook"):
+        run(hook, runner, {"accuracy/top1": 50.0})
+
+    records = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    assert records == [
+        {"image": "零件.png", "inspected": True, "truth": "good", "pred": 0.75},
+        {"image": "b.png", "inspected": True, "truth": "scratch", "pred": 0.75},
+        {"image": "c.png", "inspected": False, "truth": "scratch", "reason": "it is empty"},
+    ]
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics == {"accuracy/top1": 50.0, "classes": ["good", "scratch"]}
+    assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "3"
+    assert f"a table of 3\nResults: {tmp_path}" in caplog.text
+
+
+def test_a_second_test_begins_anew(hook, runner, tmp_path):
+    run(hook, runner)
+    run(hook, runner)
+
+    assert len(json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))) == 3

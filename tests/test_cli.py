@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from aicore.cli import add_config_arguments, run
+from aicore.errors import AicoreError, ConfigError, DataError, ImageError
+
+
+def ends_with(main) -> int:
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    return caught.value.code
+
+
+def failing(error: BaseException):
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1), (3, 3)])
+def test_the_exit_code_is_what_main_returns(returned, code):
+    assert ends_with(lambda: returned) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (AicoreError("a is wrong."), "error: a is wrong.\n"),
+        (ConfigError(" b is wrong.\n"), "error: b is wrong.\n"),
+        (ImageError("p.png", "it is empty"), "error: Cannot use image p.png: it is empty.\n"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(capsys, error, line):
+    assert ends_with(failing(error)) == 1
+
+    output = capsys.readouterr()
+    assert output.err == line
+    assert output.out == ""
+
+
+def test_the_trace_of_a_data_loaders_worker_is_left_out(capsys):
+    text = (
+        "Caught DataError in DataLoader worker process 1.\n"
+        "Original Traceback (most recent call last):\n"
+        '  File "base.py", line 35, in prepare_data\n'
+        "aicore.errors.ImageError: Cannot use image a.png: it is empty.\n\n"
+        "During handling of the above exception, another exception occurred:\n\n"
+        "Traceback (most recent call last):\n"
+        '  File "bad_images.py", line 47, in add\n'
+        "aicore.errors.DataError: 3 of 9 images cannot be read.\n"
+    )
+
+    assert ends_with(failing(DataError(text))) == 1
+
+    assert capsys.readouterr().err == "error: 3 of 9 images cannot be read.\n"
+
+
+def test_an_interrupt(capsys):
+    assert ends_with(failing(KeyboardInterrupt())) == 130
+
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_bug_keeps_its_trace():
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 // 0)
+
+
+def test_modules_of_the_working_directory_are_found(tmp_path, monkeypatch):
+    (tmp_path / "module_of_the_user.py").write_text("code = 7\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+
+    assert ends_with(lambda: __import__("module_of_the_user").code) == 7
+
+
+# ---- --cfg-options ----
+
+
+def options_of(*values: str) -> dict:
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    return parser.parse_args(["config.py", "--cfg-options", *values]).cfg_options
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("-1e-3", -0.001),
+        ("true", True),
+        ("None", None),
+        ("resnet18", "resnet18"),
+        ("a,b", ["a", "b"]),
+        ("[1, 2]", [1, 2]),
+        ("(1,2)", (1, 2)),
+        ("[(1,a),b]", [(1, "a"), "b"]),
+        ("", ""),
+        ("a=b", "a=b"),
+        ("/data/my parts/train", "/data/my parts/train"),
+        ("'quoted text'", "quoted text"),
+        ("数据/零件 1", "数据/零件 1"),
+    ],
+)
+def test_values(text, value):
+    assert options_of(f"key={text}") == {"key": value}
+
+
+def test_several_options_in_one_or_two_goes():
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+
+    arguments = parser.parse_args(["c.py", "--cfg-options", "a.b=1", "c=2", "--cfg-options", "c=3"])
+
+    assert arguments.config == "c.py"
+    assert arguments.cfg_options == {"a.b": 1, "c": 3}
+
+
+def test_no_options():
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+
+    assert parser.parse_args(["c.py"]).cfg_options is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("max_epochs", "'max_epochs' is not of the form key=value"),
+        ("size=[1,(2]", "Imbalanced brackets"),
+    ],
+)
+def test_what_is_no_option(capsys, text, reason):
+    with pytest.raises(SystemExit) as caught:
+        options_of(text)
+
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert "Traceback" not in error
+
+
+def test_it_imports_nothing_heavy():
+    code = "import sys, aicore.cli; print({'torch', 'cv2', 'mmcv', 'timm'} & set(sys.modules))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout == "set()\n"

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pytest
+
+from aicore.visualization import fonts
+from aicore.visualization.drawing import draw_caption, enlarge, tile, to_display
+from aicore.visualization.fonts import font_families, font_for, load_font
+
+GREEN = (80, 200, 80)
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+
+
+def strip_of(picture: np.ndarray, height: int) -> np.ndarray:
+    return picture[height:]
+
+
+# ---- to_display ----
+
+
+def test_colour_stays(image):
+    shown = to_display(image)
+
+    assert np.array_equal(shown, image)
+    assert shown is not image
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1)])
+def test_grey_becomes_colour(shape):
+    grey = np.arange(20, dtype=np.uint8).reshape(shape)
+
+    shown = to_display(grey)
+
+    assert shown.shape == (4, 5, 3)
+    assert all(np.array_equal(shown[..., channel], grey.reshape(4, 5)) for channel in range(3))
+
+
+def test_sixteen_bits_are_scaled_down():
+    deep = np.array([[0, 257, 65535, 32896]], np.uint16)
+
+    assert to_display(deep)[0, :, 0].tolist() == [0, 1, 255, 128]
+
+
+def test_floats_are_rounded_and_clipped():
+    values = np.array([[-5.0, 0.4, 99.6, 300.0]], np.float32)
+
+    assert to_display(values)[0, :, 0].tolist() == [0, 0, 100, 255]
+
+
+# ---- captions ----
+
+
+def test_the_caption_stands_below_the_image(image):
+    before = image.copy()
+
+    picture = draw_caption(image, "scratch 0.98", GREEN)
+
+    assert picture.dtype == np.uint8
+    assert picture.shape[1:] == (80, 3)
+    assert np.array_equal(picture[:60], before)
+    assert np.array_equal(image, before)
+    strip = strip_of(picture, 60)
+    assert tuple(strip.reshape(-1, 3).max(axis=0)) == GREEN
+    assert strip[:, :2].max() == 0  # begins with a margin
+
+
+def test_other_texts_give_other_strips(image):
+    first, second = (draw_caption(image, text, GREEN) for text in ("good", "spot"))
+
+    assert not np.array_equal(first, second)
+
+
+def test_a_long_text_shrinks_and_is_cut_inside_the_margin(image):
+    long = strip_of(draw_caption(image, "a very long name of a class " * 5, GREEN), 60)
+
+    assert long[:, -2:].max() == 0
+    assert long[:, -14:].max() > 0  # the ellipsis
+    assert long.shape[0] == 15  # the smallest size
+
+
+def test_a_text_shrinks_before_it_is_cut():
+    wide, narrow = np.zeros((500, 600), np.uint8), np.zeros((500, 150), np.uint8)
+
+    large = strip_of(draw_caption(wide, "scratch 0.98", GREEN), 500)
+    small = strip_of(draw_caption(narrow, "scratch 0.98", GREEN), 500)
+
+    assert large.shape[0] == 60
+    assert 15 < small.shape[0] < 60
+    assert small[:, -3:].max() == 0
+
+
+@pytest.mark.parametrize("text", ["", "x"])
+@pytest.mark.parametrize("shape", [(1, 1), (8, 2), (3, 100)])
+def test_tiny_images(shape, text):
+    picture = draw_caption(np.zeros(shape, np.uint8), text, GREEN)
+
+    assert picture.shape[1:] == (shape[1], 3)
+    assert picture.shape[0] == shape[0] + 15
+
+
+def test_a_chinese_name_is_drawn(image):
+    strip = strip_of(draw_caption(image, "划痕", GREEN), 60)
+
+    assert strip.max() > 100
+
+
+# ---- enlarging and tiling ----
+
+
+@pytest.mark.parametrize(
+    ("shape", "enlarged"), [((30, 60), (100, 200)), ((300, 100), (300, 100)), ((1, 200), (1, 200))]
+)
+def test_enlarge(shape, enlarged):
+    assert enlarge(np.zeros(shape, np.uint8), 200).shape == (*enlarged, 3)
+
+
+def test_tiles_stand_in_rows():
+    colours = [np.full((10, 10), 50 * (index + 1), np.uint8) for index in range(5)]
+
+    grid = tile(colours, columns=3, cell=20)
+
+    assert grid.shape == (48, 72, 3)
+    centres = [grid[12 + 24 * (index // 3), 12 + 24 * (index % 3), 0] for index in range(6)]
+    assert centres == [50, 100, 150, 200, 250, 40]  # the last cell is empty
+    assert grid[0, 0].tolist() == [40, 40, 40]  # the gap
+
+
+def test_a_tile_keeps_its_shape():
+    grid = tile([np.full((40, 80), 255, np.uint8)], columns=1, cell=20)
+
+    rows, columns = np.nonzero(grid[..., 0] == 255)
+    assert (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1) == (10, 20)
+    assert rows.min() == 2 + 5
+    assert columns.min() == 2
+
+
+@pytest.mark.parametrize("shape", [(5000, 3), (3, 5000), (1, 1)])
+def test_a_tile_of_a_line_scan(shape):
+    grid = tile([np.full(shape, 255, np.uint8)], columns=1, cell=64)
+
+    assert grid.shape == (68, 68, 3)
+    assert (grid == 255).any()
+
+
+def test_no_tiles():
+    assert tile([], columns=3, cell=20).shape == (0, 72, 3)
+
+
+# ---- fonts ----
+
+
+def test_plain_text_has_matplotlibs_own_font():
+    font = font_for("scratch", 20)
+
+    assert font.size == 20
+    assert font.getname()[0] == "DejaVu Sans"
+    assert font_for("scratch", 20) is font
+
+
+def test_families_begin_with_matplotlibs_own():
+    families = font_families()
+
+    assert families[0] == "DejaVu Sans"
+    assert len(families) <= 2
+    installed = {entry.name for entry in matplotlib.font_manager.fontManager.ttflist}
+    assert set(families) <= installed
+
+
+def test_an_installed_cjk_font_is_found(monkeypatch):
+    entries = [SimpleNamespace(name="Any", fname="a"), SimpleNamespace(name="SimHei", fname="b")]
+    monkeypatch.setattr(fonts.fontManager, "ttflist", entries)
+
+    assert fonts._cjk_font.__wrapped__() == ("SimHei", "b")
+    monkeypatch.setattr(fonts.fontManager, "ttflist", entries[:1])
+    assert fonts._cjk_font.__wrapped__() is None
+
+
+def test_chinese_text_has_the_cjk_font_where_there_is_one():
+    families = font_families()
+
+    assert font_for("划痕 3", 20).getname()[0] == families[-1]
+    assert load_font(20, cjk=True) is font_for("划痕", 20)
