@@ -92,11 +92,11 @@ def test_broken_images_are_counted_apart(trained, tested, data, tmp_path, capsys
     broken.write_bytes(b"")
 
     metrics = run_test(
-        trained.config, trained.checkpoint, out=tmp_path / "out", options={"data_root": str(data)}
+        trained.config, trained.checkpoint, out=tmp_path, options={"data_root": str(data)}
     )
 
     assert metrics["not_inspected"] == 1
-    records = {record["image"]: record for record in read(tmp_path / "out" / "predictions.json")}
+    records = {record["image"]: record for record in read(tmp_path / "predictions.json")}
     reason = "the file is empty (0 bytes); copy it again or remove it"
     assert records[str(broken)] == {
         "image": str(broken),
@@ -109,7 +109,7 @@ def test_broken_images_are_counted_apart(trained, tested, data, tmp_path, capsys
     assert len(others) == 11
     assert metrics["accuracy/top1"] == pytest.approx(100 * np.mean(right))
     assert f"1 of 12 images were not inspected:\n  {broken}: {reason}" in capsys.readouterr().out
-    listed = (tmp_path / "out" / "bad_images.txt").read_text(encoding="utf-8")
+    listed = (tmp_path / "bad_images.txt").read_text(encoding="utf-8")
     assert listed == f"test\t{broken}\t{reason}\n"
 
 
@@ -118,9 +118,7 @@ def test_no_image_can_be_read(trained, data, tmp_path):
         file.write_bytes(b"")
 
     with pytest.raises(DataError, match=r"none of the 12 images could be read"):
-        run_test(
-            trained.config, trained.checkpoint, tmp_path / "out", options={"data_root": str(data)}
-        )
+        run_test(trained.config, trained.checkpoint, tmp_path, options={"data_root": str(data)})
 
 
 # ---- checkpoints ----
@@ -133,7 +131,7 @@ def test_pretrained_weights_need_not_be_at_hand(trained, tested, tmp_path):
     metrics = run_test(
         trained.config,
         tmp_path / "bare.pth",
-        out=tmp_path / "out",
+        out=tmp_path,
         options={"pretrained": "nowhere.pth"},
     )
 
@@ -155,9 +153,7 @@ def test_data_of_another_class(trained, data, tmp_path):
     (data / "val" / "dark").rename(data / "val" / "dim")
 
     with pytest.raises(DataError, match=r"folder 'dim', which is not one of the classes bright"):
-        run_test(
-            trained.config, trained.checkpoint, tmp_path / "out", options={"data_root": str(data)}
-        )
+        run_test(trained.config, trained.checkpoint, tmp_path, options={"data_root": str(data)})
 
 
 def test_a_missing_checkpoint(trained, tmp_path):

@@ -75,13 +75,14 @@ def _find_places(kind: _Kind, count: int, rng: np.random.Generator) -> list[Plac
         tries += 1
         # Small and large ones are equally likely on a logarithmic scale.
         radius = float(np.exp(rng.uniform(*np.log(kind.radii))))
-        place = Place(*rng.uniform(-0.4, 0.4, 2).tolist(), radius, rng.uniform(0, np.pi))
+        x, y = rng.uniform(-0.4, 0.4, 2).tolist()
+        place = Place(x, y, radius, rng.uniform(0, np.pi))
         cos, sin = radius * math.cos(place.angle), radius * math.sin(place.angle)
-        edge_x = place.x + cos * ring_x - sin * ring_y
-        edge_y = place.y + sin * ring_x + cos * ring_y
+        edge_x = x + cos * ring_x - sin * ring_y
+        edge_y = y + sin * ring_x + cos * ring_y
         on_metal = np.mean(clearance(edge_x, edge_y) > 0.012) > 0.8
         apart = all(
-            np.hypot(place.x - other.x, place.y - other.y) > 1.1 * (radius + other.radius) + 0.03
+            np.hypot(x - other.x, y - other.y) > 1.1 * (radius + other.radius) + 0.03
             for other in places
         )
         if on_metal and apart:
@@ -122,7 +123,7 @@ def _scratch(surface: Surface, place: Place, rng: np.random.Generator) -> NDArra
 def _spot(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A stain with an uneven outline and a soft edge."""
     outline = _outline(surface, place, rng, roughness=0.14)
-    stain = np.float32(STAINS[str(rng.choice(list(STAINS)))])
+    stain = np.array(STAINS[str(rng.choice(list(STAINS)))], np.float32)
     opacity = rng.uniform(0.45, 0.95)
     softness = rng.uniform(0.2, 0.5)
     darker_rim = rng.uniform(0, 0.35)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[Any]
+"""float32; numpy's and OpenCV's type hints do not follow it through their arithmetic."""
 
 DISC_RADIUS = 0.465
 BORE = (0.0, 0.0, 0.06)
@@ -158,7 +160,7 @@ def light_picture(
     light_x = cos * scene.light[0] + sin * scene.light[1]
     light_y = cos * scene.light[1] - sin * scene.light[0]
     metal = _lit_metal(surface, (light_x, light_y, scene.light[2]))
-    metal *= np.float32(scene.tint)
+    metal *= np.array(scene.tint, np.float32)
 
     belt = _belt(scene, size, rng)
     # The disc's shadow falls away from the light; little light falls through the holes.
@@ -208,7 +210,7 @@ def _belt(scene: Scene, size: int, rng: np.random.Generator) -> FloatArray:
     _, picture_y = picture_grid(size)
     ribs = np.sin(picture_y * (2 * np.pi / 0.055) + scene.belt_phase)
     level = scene.belt_level * (0.16 + 0.008 * ribs + 0.006 * _mottle(rng, size, cells=48))
-    return level[..., None] * np.float32((1.2, 1.02, 0.85))
+    return level[..., None] * np.array((1.2, 1.02, 0.85), np.float32)
 
 
 def _marks(
@@ -223,7 +225,7 @@ def _marks(
         across: (H, W) position across the marks.
     """
     rows, columns = 1024, 12
-    noise = np.zeros((rows, columns), np.float32)
+    noise: FloatArray = np.zeros((rows, columns), np.float32)
     for octave in (32, 64, 128, 256, 512, 1024):
         layer = rng.standard_normal((octave, columns), dtype=np.float32)
         noise += cv2.resize(layer, (columns, rows), interpolation=cv2.INTER_LINEAR)

@@ -79,12 +79,12 @@ def draw_part(
     scene_random, defect_random, camera_random = np.random.default_rng((seed, index)).spawn(3)
     scene = Scene.random(scene_random)
     surface = machine_part(scene, size, scene_random)
-    masks = np.zeros((0, size, size), np.uint8)
+    masks: NDArray[np.uint8] = np.zeros((0, size, size), np.uint8)
     if label in DEFECTS:
         masks = add_defects(surface, label, defect_random)
     image = light_picture(scene, surface, size, camera_random)
     if channels == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
     return Part(image, label, masks)
 
 
