@@ -19,8 +19,9 @@ from aicore.errors import AicoreError
 def run(main: Callable[[], int | None]) -> None:
     """Runs a tool's ``main`` and exits with its code.
 
-    A user's mistake (:class:`AicoreError`) ends with its sentence on stderr and exit code 1,
-    an interrupt from the keyboard with 130. Anything else is a bug and keeps its stack trace.
+    A user's mistake (:class:`AicoreError`, a path that cannot be written) ends with its sentence
+    on stderr and exit code 1, an interrupt from the keyboard with 130. Anything else is a bug and
+    keeps its stack trace.
     Modules that a config imports are found from the folder the tool is started in, as they are
     with ``python -m``.
     """
@@ -29,6 +30,9 @@ def run(main: Callable[[], int | None]) -> None:
         code = main()
     except AicoreError as error:
         print(f"error: {_sentence(error)}", file=sys.stderr)
+        code = 1
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        print(f"error: {error.filename!r} cannot be used: {error.strerror}.", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -61,6 +61,13 @@ def test_the_trace_of_a_data_loaders_worker_is_left_out(capsys):
     assert capsys.readouterr().err == "error: 3 of 9 images cannot be read.\n"
 
 
+@pytest.mark.parametrize("error", [FileExistsError, NotADirectoryError, PermissionError])
+def test_a_path_that_cannot_be_written_is_one_sentence(capsys, error):
+    assert ends_with(failing(error(13, "Not allowed", "out/a.png"))) == 1
+
+    assert capsys.readouterr().err == "error: 'out/a.png' cannot be used: Not allowed.\n"
+
+
 def test_an_interrupt(capsys):
     assert ends_with(failing(KeyboardInterrupt())) == 130
 

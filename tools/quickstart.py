@@ -13,7 +13,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 # Task, config, and what makes it short.
 RUNS = [
-    ("classification", CONFIGS / "classification/resnet18_sample.py", {"max_epochs": 20}),
+    ("classification", CONFIGS / "classification/resnet18_sample.py", {"max_epochs": 18}),
 ]
 
 

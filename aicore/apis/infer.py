@@ -15,7 +15,6 @@ from aicore.engine.checkpoint import checkpoint_classes, read_checkpoint
 from aicore.errors import ConfigError
 from aicore.runtime.images import find_images, write_image
 from aicore.task import build_task, write_records
-from aicore.visualization.drawing import to_display
 
 
 def infer(
@@ -63,7 +62,7 @@ def infer(
         records.append(record)
         if not record["inspected"]:
             continue
-        write_image(folder / f"{name}.png", inferencer.task.draw(to_display(image), record))
+        write_image(folder / f"{name}.png", inferencer.task.draw(image, record))
         if cam:
             write_image(folder / f"{name}_cam.png", inferencer.activation_map(file))
     write_records(folder / "predictions.json", records)

@@ -108,7 +108,7 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
             {"img_path": str(path), "gt_label": label}
             for label, name in enumerate(self.CLASSES)
             for path in sorted((self.split / name).rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES
+            if path.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(path, self.split)
         ]
 
     def _labels_file(self) -> list[str]:
@@ -161,6 +161,11 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
             f"{', '.join(self.CLASSES[:20])} nor an index 0..{len(self.CLASSES) - 1}."
             f"{did_you_mean(label, self.CLASSES)} Add it to labels.txt (or classes in the config)."
         )
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Tells whether a path below ``folder`` is one of ``._a.png`` or ``.thumbnails/a.png``."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _lines(file: Path) -> list[str]:

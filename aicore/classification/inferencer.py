@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from aicore.engine.inferencer import ImageInput, Inferencer
 from aicore.errors import AicoreError, ImageError
-from aicore.visualization.drawing import to_display
 
 
 class ClassificationInferencer(Inferencer):
@@ -48,7 +47,7 @@ class ClassificationInferencer(Inferencer):
         inputs = self.model.data_preprocessor(batch)["inputs"]
         with GradCAM(model=self.model, target_layers=[self._last_feature_layer(inputs)]) as cam:
             heat = cam(input_tensor=inputs, targets=None)[0]  # of the predicted class
-        shown = to_display(pixels)
+        shown = self._shown(pixels)
         heat = cv2.resize(heat, shown.shape[1::-1])
         return show_cam_on_image(shown / np.float32(255), heat, use_rgb=False)
 

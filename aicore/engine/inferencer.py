@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
@@ -16,10 +17,11 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from aicore.config import load_config, without_pretrained
+from aicore.datasets.transforms import LoadImage
 from aicore.engine.checkpoint import checkpoint_classes, load_weights, read_checkpoint
 from aicore.errors import ConfigError, ImageError
 from aicore.registry import MODELS, explain_build_errors
-from aicore.runtime.images import find_images, read_image
+from aicore.runtime.images import find_images, read_image, to_eight_bit_scale
 from aicore.task import build_task, inspection_record
 from aicore.visualization.drawing import to_display
 
@@ -34,6 +36,10 @@ class Inferencer(BaseInferencer):
         weights: Checkpoint file. The class names come from it where it has them.
         device: ``cpu``, ``cuda``, ``cuda:1``; None for the best one there is.
         options: Overrides of the config, with dotted keys.
+
+    Raises:
+        ConfigError: There is no such device, or the config has no pipeline to test with.
+        CheckpointError: The weights cannot be read or do not fit the model.
 
     Example:
         >>> inferencer = ClassificationInferencer('config.py', 'best.pth')  # doctest: +SKIP
@@ -50,6 +56,7 @@ class Inferencer(BaseInferencer):
         device: str | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
+        _require_device(device)
         checkpoint = read_checkpoint(weights)
         if not isinstance(model, Config):
             model = load_config(model, options, checkpoint_classes(checkpoint))
@@ -84,13 +91,13 @@ class Inferencer(BaseInferencer):
         for image, sample, record in self.stream(inputs, batch_size):
             predictions.append(sample if return_datasamples else record)
             if draw:
-                pictures.append(self.task.draw(to_display(image), record))
+                pictures.append(self.task.draw(image, record))
         return {"predictions": predictions, "visualization": pictures}
 
     def stream(
         self, inputs: ImageInput | Sequence[ImageInput], batch_size: int = 8
     ) -> Iterator[tuple[np.ndarray, BaseDataElement, dict[str, Any]]]:
-        """Yields image, data sample and record of one input after the other.
+        """Yields image (HxWx3 uint8, BGR), data sample and record of one input after the other.
 
         Only one batch is held in memory, however many images there are.
         """
@@ -105,12 +112,12 @@ class Inferencer(BaseInferencer):
             for image, reason, sample in zip(images, reasons, samples, strict=True):
                 if reason is not None:
                     sample.set_metainfo({"not_inspected": reason})
-                yield image, sample, inspection_record(self.task, sample, self.classes)
+                yield self._shown(image), sample, inspection_record(self.task, sample, self.classes)
 
     def visualize(self, inputs: list, preds: list, draw: bool = True) -> list[np.ndarray]:
         """Returns the inputs with their predictions drawn on them."""
         records = [inspection_record(self.task, sample, self.classes) for sample in preds]
-        images = [to_display(self._read(item)[0]) for item in inputs]
+        images = [self._shown(self._read(item)[0]) for item in inputs]
         return [self.task.draw(i, r) for i, r in zip(images, records, strict=True)]
 
     def postprocess(
@@ -129,6 +136,12 @@ class Inferencer(BaseInferencer):
             return read_image(item, channels=3), None
         except ImageError as error:
             return np.zeros((32, 32), np.uint8), error.reason
+
+    def _shown(self, image: np.ndarray) -> np.ndarray:
+        """Returns an input as HxWx3 uint8 BGR, as bright as the model sees it."""
+        steps = (step for step in self.pipeline.transforms if isinstance(step, LoadImage))
+        white_level = next((step.white_level for step in steps), 65535)
+        return to_display(to_eight_bit_scale(image, white_level))
 
     @staticmethod
     def _name(item: ImageInput) -> str | None:
@@ -163,3 +176,17 @@ class Inferencer(BaseInferencer):
 
     def _init_visualizer(self, cfg: Config) -> None:
         return None  # the task draws
+
+
+def _require_device(device: str | None) -> None:
+    """Raises if there is no such device; torch tells by an error of its own on first use."""
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split(". ")[0]
+        raise ConfigError(
+            f"device {device!r} cannot be used: {reason}. Give cpu, cuda or cuda:1; by default it "
+            "is the best there is."
+        ) from error

@@ -150,6 +150,17 @@ def test_pictures(inferencer, files):
     assert pictures[0].shape[0] > 32  # the caption stands below
 
 
+def test_pictures_are_as_bright_as_the_model_sees_them(trained):
+    options = {"white_level": 4095}
+    inferencer = ClassificationInferencer(trained.config, trained.checkpoint, "cpu", options)
+    image = np.full((32, 32), 2048, np.uint16)  # half way to white for a camera of 12 bits
+
+    (picture,) = inferencer(image, draw=True)["visualization"]
+
+    assert picture[0, 0].tolist() == [128, 128, 128]
+    assert inferencer.activation_map(image).mean() > 60
+
+
 def test_mmengines_steps_give_the_same(inferencer, files):
     whole = inferencer(files[:2], draw=True)
     samples = inferencer(files[:2], return_datasamples=True)["predictions"]
@@ -239,3 +250,10 @@ def test_a_misspelt_transform(trained):
 
     with pytest.raises(ConfigError, match=r"pipeline\[1\]\.type = 'Resizze' is not registered"):
         ClassificationInferencer(config, trained.checkpoint, "cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu:x"])
+def test_a_device_that_is_not_there(trained, device):
+    with pytest.raises(ConfigError, match=f"device '{device}' cannot be used: ") as caught:
+        ClassificationInferencer(trained.config, trained.checkpoint, device)
+    assert "\n" not in str(caught.value)

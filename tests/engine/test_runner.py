@@ -154,3 +154,16 @@ def test_no_warm_up(small_config, tmp_path):
 
     rates = [line["lr"] for line in losses_and_rates(work_dir)]
     assert rates == pytest.approx([0.001, 0.001 * (0.01 + 0.99 * 0.75), 0.001 * (0.01 + 0.99 / 4)])
+
+
+def test_schedules_in_epochs_and_built_ones_stay(runner):
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.cfg.optim_wrapper)
+    one, two = (
+        dict(type="LinearLR", start_factor=0.1, begin=1, end=1 + epochs) for epochs in (1, 2)
+    )
+
+    (built,) = runner.build_param_scheduler([one, two])
+
+    assert (built.begin, built.end, built.by_epoch) == (1, 3, True)
+    assert runner.build_param_scheduler([built]) == [built]
+    assert len(runner.build_param_scheduler(two)) == 1

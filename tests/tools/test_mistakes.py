@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -84,6 +85,28 @@ def test_images_that_are_not_there(mistake, trained):
     line = mistake(1, DEMO, trained.config, trained.checkpoint, "nowhere/*.png")
 
     assert "No such file or folder, and no match as a glob: nowhere/*.png." in line
+
+
+@pytest.mark.parametrize("tool", [TRAIN, TEST, DEMO])
+def test_a_folder_for_the_results_that_is_a_file(mistake, trained, tmp_path, tool):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    arguments = {
+        TRAIN: ["--work-dir", "file"],
+        TEST: [trained.checkpoint, "--out", "file"],
+        DEMO: [trained.checkpoint, str(trained.data_root), "--out", "file"],
+    }
+
+    line = mistake(1, tool, trained.config, *arguments[tool])
+
+    assert re.match(r"error: '.*file' cannot be used: File exists\.$", line)
+
+
+def test_a_device_that_is_not_there(mistake, trained):
+    images = trained.data_root / "val"
+
+    line = mistake(1, DEMO, trained.config, trained.checkpoint, images, "--device", "gpu")
+
+    assert "device 'gpu' cannot be used: Expected one of cpu, cuda" in line
 
 
 # ---- misspelt types and options ----
