@@ -19,13 +19,7 @@ optim_wrapper = dict(
     )
 )
 param_scheduler = [
-    dict(
-        type="LinearLR",
-        start_factor="${0.01 if warmup_epochs > 0 else 1.0}",
-        begin=0,
-        end="${max(warmup_epochs, 1)}",
-        convert_to_iter_based=True,
-    ),
+    _base_.param_scheduler[0],  # warm-up
     dict(
         type="MultiStepLR",
         milestones=["${int(max_epochs * 2 / 3)}", "${int(max_epochs * 8 / 9)}"],

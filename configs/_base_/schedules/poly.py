@@ -8,13 +8,7 @@ poly_power = 0.9
 
 # ---- the rest ----
 param_scheduler = [
-    dict(
-        type="LinearLR",
-        start_factor="${0.01 if warmup_epochs > 0 else 1.0}",
-        begin=0,
-        end="${max(warmup_epochs, 1)}",
-        convert_to_iter_based=True,
-    ),
+    _base_.param_scheduler[0],  # warm-up
     dict(
         type="PolyLR",
         eta_min="${learning_rate * 0.01}",
