@@ -6,6 +6,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 
@@ -35,7 +36,8 @@ def tiny_yolox() -> ConfigDict:
 def test_yolox_trains_and_predicts():
     torch.manual_seed(0)
     register_all_modules(init_default_scope=False)
-    model = MODELS.build(tiny_yolox())
+    with DefaultScope.overwrite_default_scope("mmdet"):  # a run before may have left another
+        model = MODELS.build(tiny_yolox())
     sample = DetDataSample(metainfo={"img_shape": (96, 96), "scale_factor": (1.0, 1.0)})
     sample.gt_instances = InstanceData(
         bboxes=torch.tensor([[10.0, 12.0, 50.0, 60.0]]), labels=torch.tensor([1])
