@@ -39,9 +39,13 @@ def main() -> None:
         checkpoint = runner.message_hub.get_info("best_ckpt")
         metrics = test(config, checkpoint, out / task / "test", options=options)
         monitor = runner.cfg.monitor
-        lines.append(f"{task}: {monitor} {metrics[monitor]:.2f} on held-out images, {checkpoint}")
+        lines += [
+            f"{task}: {monitor} {metrics[monitor]:.2f} on the held-out images",
+            f"  checkpoint: {checkpoint}",
+            f"  pictures and tables: {out / task / 'test'}",
+        ]
     minutes = (time.monotonic() - start) / 60
-    print("\n".join([f"Done in {minutes:.1f} minutes.", *lines, f"Pictures and tables: {out}"]))
+    print("\n".join([f"Done in {minutes:.1f} minutes.", *lines]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+TOOL = Path(__file__).parents[2] / "tools/quickstart.py"
+
+
+def test_quickstart_trains_tests_and_says_where_the_pictures_lie(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("quickstart", TOOL)
+    quickstart = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(quickstart)
+    tiny = {"max_epochs": 1, "image_size": 32, "num_workers": 0}
+    monkeypatch.setattr(
+        quickstart, "RUNS", [(task, file, tiny) for task, file, _ in quickstart.RUNS]
+    )
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", "--out", str(tmp_path)])
+    quickstart.main()
+    output = capsys.readouterr().out
+    assert re.search(r"classification: accuracy/top1 \d+\.\d\d on the held-out images", output)
+    folder = Path(re.search(r"pictures and tables: (.+)", output)[1])
+    assert {file.name for file in folder.iterdir()} >= {
+        "confusion_matrix.png",
+        "examples.png",
+        "metrics.json",
+        "predictions.json",
+    }
