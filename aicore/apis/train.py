@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.runner import find_latest_checkpoint
 
 from aicore.apis.setup import build_runner, default_work_dir, open_config
+from aicore.config import without_pretrained
 from aicore.engine.runner import Runner
 from aicore.errors import CheckpointError, ConfigError
 from aicore.registry import explain_build_errors
@@ -55,6 +56,8 @@ def train(
         settings.load_from = None  # MMEngine would resume from it instead
     elif load_from is not None:
         settings.load_from = str(load_from)
+    if settings.resume:
+        settings.model = without_pretrained(settings.model)
     if auto_scale_lr:
         if "base_batch_size" not in settings.get("auto_scale_lr", {}):
             raise ConfigError(

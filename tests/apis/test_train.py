@@ -114,6 +114,14 @@ def test_resume_goes_on_with_the_next_epoch(trained, tmp_path):
     assert "resumed epoch: 3, iter: 9" in log_of(tmp_path)
 
 
+def test_resume_needs_no_pretrained_weights(trained, tmp_path):
+    options = {"max_epochs": 3, "pretrained": "gone.pth"}
+
+    runner = train(trained.config, tmp_path, resume=trained.last_checkpoint, options=options)
+
+    assert runner.epoch == 3
+
+
 def test_resume_in_an_empty_folder_begins(small_config, tmp_path):
     work_dir = tmp_path / "work"
 

@@ -13,9 +13,8 @@ def test_quickstart_trains_tests_and_says_where_the_pictures_lie(tmp_path, monke
     quickstart = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(quickstart)
     tiny = {"max_epochs": 1, "image_size": 32, "num_workers": 0}
-    monkeypatch.setattr(
-        quickstart, "RUNS", [(task, file, tiny) for task, file, _ in quickstart.RUNS]
-    )
+    runs = [(task, config, tiny) for task, config, _ in quickstart.RUNS]
+    monkeypatch.setattr(quickstart, "RUNS", runs)
     monkeypatch.setattr(sys, "argv", ["quickstart.py", "--out", str(tmp_path)])
     quickstart.main()
     output = capsys.readouterr().out

@@ -45,20 +45,22 @@ class BadImageHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Logs how many training images could not be read so far."""
-        for dataset in base_datasets(runner.train_dataloader.dataset):
-            count = len(dataset.bad_images.paths()) if dataset.bad_images else 0
-            if count:
-                runner.logger.warning(
-                    f"{count} of {len(dataset)} training images cannot be read and were replaced "
-                    f"by others; listed in {self._file(runner)}"
-                )
+        parts = list(base_datasets(runner.train_dataloader.dataset))
+        count = len(parts[0].bad_images.paths()) if parts else 0
+        if count:
+            runner.logger.warning(
+                f"{count} of {sum(map(len, parts))} training images cannot be read and were "
+                f"replaced by others; listed in {self._file(runner)}"
+            )
 
     def _attach(
         self, runner: Runner, loader: DataLoader, split: str, max_share: float | None
     ) -> None:
-        for dataset in base_datasets(loader.dataset):
+        parts = list(base_datasets(loader.dataset))  # they share the list, and so the limit
+        total = sum(map(len, parts))
+        for dataset in parts:
             if dataset.bad_images is None:
-                dataset.bad_images = BadImageLog(self._file(runner), split, len(dataset), max_share)
+                dataset.bad_images = BadImageLog(self._file(runner), split, total, max_share)
 
     @staticmethod
     def _file(runner: Runner) -> Path:

@@ -17,7 +17,7 @@ from aicore.registry import HOOKS
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows a bar for the whole training and one for each evaluation, with the time left."""
+    """Shows a bar for a whole training, validation included, or a test, with the time left."""
 
     priority = "VERY_LOW"
 

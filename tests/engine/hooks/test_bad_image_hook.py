@@ -92,3 +92,25 @@ def test_another_share_may_be_allowed(data, small_config, tmp_path):
     runner = train(small_config(data_root=str(data)), work_dir=tmp_path / "work", options=options)
 
     assert runner.epoch == 1
+
+
+def test_joined_data_sets_share_the_list_and_the_limit(data, small_config, tmp_path):
+    break_files(data / "train", 2)  # of 48: each part has the 24 images
+    part = {
+        "type": "aicore.ClassificationDataset",
+        "data_root": str(data),
+        "split": "train",
+        "metainfo": {"classes": "${classes}"},
+        "pipeline": "${train_pipeline}",
+    }
+    joined = {"type": "ConcatDataset", "datasets": [part, part]}
+    config = small_config(
+        data_root=str(data),
+        classes=("bright", "dark", "striped"),
+        train_dataloader={"dataset": {"_delete_": True, **joined}},
+    )
+
+    runner = train(config, work_dir=tmp_path / "work")
+
+    logs = {part.bad_images.total for part in runner.train_dataloader.dataset.datasets}
+    assert logs == {48}
