@@ -47,8 +47,6 @@ class Inferencer(BaseInferencer):
         'scratch'
     """
 
-    visualize_kwargs = {"draw"}  # noqa: RUF012 - MMEngine's metaclass wants a set
-
     def __init__(
         self,
         model: str | Path | Config,
