@@ -11,7 +11,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from aicore.engine.checkpoint import read_checkpoint
+from aicore.engine.checkpoint import inference_weights, read_checkpoint
 from aicore.errors import CheckpointError, ConfigError, did_you_mean
 from aicore.registry import MODELS
 
@@ -68,7 +68,7 @@ def timm_weights(
 
 
 def _overlay_from_file(model_name: str, path: str, num_classes: int) -> dict[str, Any]:
-    weights = {key: w.float() for key, w in read_checkpoint(path)["state_dict"].items()}
+    weights = {key: w.float() for key, w in inference_weights(read_checkpoint(path)).items()}
     with torch.device("meta"):
         own = timm.create_model(model_name, num_classes=num_classes).state_dict()
     head = _head_names(model_name)

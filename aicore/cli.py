@@ -88,3 +88,35 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         help="override settings of the config: max_epochs=5 optim_wrapper.optimizer.lr=0.01; "
         'lists as key="[a,b]" or key=a,b',
     )
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--trust-checkpoint``, which every tool that reads a checkpoint takes."""
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="read a checkpoint that holds more than weights: it can run any code of its author's",
+    )
+
+
+def add_launcher_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--launcher``, which the scripts for several processes give."""
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch"),
+        help="pytorch: one of several processes of torchrun; see tools/dist_train.sh",
+    )
+
+
+def settings_of(arguments: argparse.Namespace, *switches: str) -> dict[str, Any]:
+    """Returns the config's settings that a command line gives.
+
+    Args:
+        arguments: The command line.
+        *switches: Names of its arguments that are settings of the config too.
+
+    Returns:
+        Those that were given, and the ``--cfg-options``, which win.
+    """
+    given = {name: getattr(arguments, name) for name in switches if getattr(arguments, name)}
+    return {**given, **(arguments.cfg_options or {})}

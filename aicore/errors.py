@@ -48,6 +48,10 @@ class CheckpointError(AicoreError):
     """A checkpoint is missing, broken, unsafe or does not fit the model."""
 
 
+class BrokenCheckpointError(CheckpointError):
+    """A checkpoint is truncated or damaged: another one has to do."""
+
+
 def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
     """Returns `` Did you mean 'a' or 'b'?`` for the known names nearest to ``name``, or ````.
 

@@ -33,6 +33,16 @@ LOG_PROCESSORS = _child("log_processor", root.LOG_PROCESSORS, ["aicore.engine"])
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     "optimizer wrapper constructor", root.OPTIM_WRAPPER_CONSTRUCTORS, ["aicore.engine"]
 )
+OPTIM_WRAPPERS = _child("optim_wrapper", root.OPTIM_WRAPPERS, ["aicore.engine"])
+PARAM_SCHEDULERS = _child("parameter scheduler", root.PARAM_SCHEDULERS, ["aicore.engine"])
+# timm's own optimisers, in a scope of their own: ``type='timm.lamb'``. Nothing is imported before
+# the first such name is looked up.
+TIMM_OPTIMIZERS = Registry(
+    "optimizer",
+    parent=root.OPTIMIZERS,
+    scope="timm",
+    locations=["aicore.engine.optimizers.timm"],
+)
 DATASETS = _child("dataset", root.DATASETS, ["aicore.datasets", *_TASKS])
 TRANSFORMS = _child("transform", root.TRANSFORMS, ["aicore.datasets", *_TASKS])
 MODELS = _child("model", root.MODELS, ["aicore.backbones", *_TASKS])

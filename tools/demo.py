@@ -2,7 +2,7 @@
 
 import argparse
 
-from aicore.cli import add_config_arguments, run
+from aicore.cli import add_config_arguments, add_trust_argument, run
 from aicore.errors import DataError
 
 
@@ -17,6 +17,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", help="results; default work_dirs/<config>/demo")
     parser.add_argument("--cam", action="store_true", help="write class-activation maps too")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: the best there is")
+    add_trust_argument(parser)
     return parser.parse_args()
 
 
@@ -35,6 +36,7 @@ def main() -> None:
         cam=arguments.cam,
         device=arguments.device,
         options=arguments.cfg_options,
+        trust=arguments.trust_checkpoint,
     )
     print(f"{len(records)} images, pictures and predictions.json in {out}")
     missed = [record for record in records if not record["inspected"]]

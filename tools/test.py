@@ -2,7 +2,13 @@
 
 import argparse
 
-from aicore.cli import add_config_arguments, run
+from aicore.cli import (
+    add_config_arguments,
+    add_launcher_argument,
+    add_trust_argument,
+    run,
+    settings_of,
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -14,6 +20,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("checkpoint", help="weights to test (.pth or .safetensors)")
     parser.add_argument("--out", help="results; default work_dirs/<config>/test")
     parser.add_argument("--tta", action="store_true", help="average over flipped images")
+    add_trust_argument(parser)
+    add_launcher_argument(parser)
     return parser.parse_args()
 
 
@@ -27,7 +35,8 @@ def main() -> None:
         arguments.checkpoint,
         out=arguments.out,
         tta=arguments.tta,
-        options=arguments.cfg_options,
+        options=settings_of(arguments, "launcher"),
+        trust=arguments.trust_checkpoint,
     )
 
 

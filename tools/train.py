@@ -2,7 +2,13 @@
 
 import argparse
 
-from aicore.cli import add_config_arguments, run
+from aicore.cli import (
+    add_config_arguments,
+    add_launcher_argument,
+    add_trust_argument,
+    run,
+    settings_of,
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,6 +32,21 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="scale the learning rate by the batch size over all processes",
     )
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        const=True,
+        choices=(True, "bfloat16", "float16"),
+        help="mixed precision: bfloat16 where the hardware has it, else float16; or the one named",
+    )
+    parser.add_argument(
+        "--channels-last", action="store_true", help="memory layout NHWC, faster convolutions"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile: slower start, faster steps"
+    )
+    add_trust_argument(parser)
+    add_launcher_argument(parser)
     return parser.parse_args()
 
 
@@ -40,7 +61,9 @@ def main() -> None:
         resume=arguments.resume,
         load_from=arguments.load_from,
         auto_scale_lr=arguments.auto_scale_lr,
-        options=arguments.cfg_options,
+        options=settings_of(
+            arguments, "amp", "channels_last", "compile", "trust_checkpoint", "launcher"
+        ),
     )
 
 

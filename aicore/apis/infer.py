@@ -25,6 +25,7 @@ def infer(
     cam: bool = False,
     device: str | None = None,
     options: dict[str, Any] | None = None,
+    trust: bool = False,
 ) -> list[dict[str, Any]]:
     """Runs a model on images; writes an annotated picture of each and ``predictions.json``.
 
@@ -36,14 +37,16 @@ def infer(
         cam: Whether to write a class-activation map of each image too.
         device: ``cpu``, ``cuda``, ``cuda:1``; None for the best one there is.
         options: Overrides of the config, with dotted keys.
+        trust: Whether to read a checkpoint that could run code of its author's.
 
     Returns:
         One record per image, as in ``predictions.json``. An image that cannot be read has
         ``inspected`` False and a ``reason``.
     """
     files = find_images(images)
-    settings = load_config(config, options, checkpoint_classes(read_checkpoint(checkpoint)))
-    inferencer = build_task(settings.task).inferencer(settings, checkpoint, device)
+    classes = checkpoint_classes(read_checkpoint(checkpoint, trust=trust))
+    settings = load_config(config, options, classes)
+    inferencer = build_task(settings.task).inferencer(settings, checkpoint, device, trust=trust)
     if cam and not hasattr(inferencer, "activation_map"):
         raise ConfigError(f"{config}: --cam: the task has no class-activation maps.")
     folder = Path(out or default_work_dir(config, "demo"))

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 
-from aicore.engine.checkpoint import read_checkpoint
+from aicore.engine.checkpoint import inference_weights, read_checkpoint
 from aicore.errors import CheckpointError, ConfigError
+from aicore.runtime.files import atomic_write
 from aicore.version import __version__
 
 # What of MMEngine's meta still means something without the training; cfg is the config's text.
 _KEPT = ("dataset_meta", "epoch", "iter", "cfg")
 
 
-def publish_model(checkpoint: str | Path, out: str | Path | None = None) -> Path:
+def publish_model(
+    checkpoint: str | Path, out: str | Path | None = None, trust: bool = False
+) -> Path:
     """Writes a checkpoint's weights as safetensors, with metadata and without the optimiser.
+
+    Of a training with averaged weights (EMA) it writes those.
 
     The metadata's values are JSON texts: ``dataset_meta`` with the classes, ``epoch``, ``iter``,
     ``cfg`` (the config's text, never run), where the checkpoint has them; ``aicore_version``, and
@@ -32,6 +36,7 @@ def publish_model(checkpoint: str | Path, out: str | Path | None = None) -> Path
         out: The file to write, ending in ``.safetensors``; by default it lies beside the
             checkpoint, with the first eight digits of the hash in its name:
             ``best-1a2b3c4d.safetensors``.
+        trust: Whether to read a checkpoint that could run code of its author's.
 
     Returns:
         The file written. It appears at once and whole: a run that dies leaves none.
@@ -44,8 +49,8 @@ def publish_model(checkpoint: str | Path, out: str | Path | None = None) -> Path
     checkpoint = Path(checkpoint).expanduser()
     if out is not None and Path(out).suffix != ".safetensors":
         raise ConfigError(f"--out {str(out)!r} has to end in .safetensors.")
-    content = read_checkpoint(checkpoint)
-    weights = _own_memory(content["state_dict"], checkpoint)
+    content = read_checkpoint(checkpoint, trust=trust)
+    weights = _own_memory(inference_weights(content), checkpoint)
     digest = hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
     meta = {key: content["meta"][key] for key in _KEPT if key in content["meta"]}
     meta.update(aicore_version=__version__, weights_sha256=digest)
@@ -77,13 +82,9 @@ def _plain(value: Any) -> Any:
 
 
 def _write(file: Path, content: bytes) -> None:
-    """Writes beside ``file`` first, so that no one ever sees half of it."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(file)
+        with atomic_write(file) as stream:
+            stream.write(content)
     except OSError as error:
         raise CheckpointError(f"{str(file)!r} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

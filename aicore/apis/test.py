@@ -20,6 +20,7 @@ def test(
     out: str | Path | None = None,
     tta: bool = False,
     options: dict[str, Any] | None = None,
+    trust: bool = False,
 ) -> dict[str, float]:
     """Tests a checkpoint; writes predictions, metrics and pictures.
 
@@ -29,11 +30,12 @@ def test(
         out: Where results go; by default ``work_dirs/<config's name>/test``.
         tta: Whether to average over the config's test-time augmentations.
         options: Overrides of the config, with dotted keys.
+        trust: Whether to read a checkpoint that could run code of its author's.
 
     Returns:
         The metrics.
     """
-    classes = checkpoint_classes(read_checkpoint(checkpoint))
+    classes = checkpoint_classes(read_checkpoint(checkpoint, trust=trust))
     settings = open_config(config, options, classes)
     known = settings.get("classes")
     if classes and known and tuple(known) != classes:
@@ -44,6 +46,7 @@ def test(
     settings.work_dir = str(out or default_work_dir(config, "test"))
     settings.load_from = str(checkpoint)
     settings.resume = False
+    settings.trust_checkpoint = trust
     settings.model = without_pretrained(settings.model)
     if tta:
         _use_tta(settings)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmengine.runner import find_latest_checkpoint
-
 from aicore.apis.setup import build_runner, default_work_dir, open_config
 from aicore.config import without_pretrained
+from aicore.engine.checkpoint import checkpoints_in
 from aicore.engine.runner import Runner
 from aicore.errors import CheckpointError, ConfigError
 from aicore.registry import explain_build_errors
@@ -47,16 +46,9 @@ def train(
             raise CheckpointError(f"checkpoint {str(checkpoint)!r} does not exist.")
     settings = open_config(config, options)
     settings.work_dir = str(work_dir or settings.get("work_dir") or default_work_dir(config))
-    resume = resume or (load_from is None and settings.get("resume", False))
-    last = find_latest_checkpoint(settings.work_dir) if resume is True else None
-    settings.resume = isinstance(resume, str | Path) or last is not None
-    if isinstance(resume, str | Path):
-        settings.load_from = str(resume)
-    elif last is not None:
-        settings.load_from = None  # MMEngine would resume from it instead
-    elif load_from is not None:
-        settings.load_from = str(load_from)
-    if settings.resume:
+    settings.resume = str(resume) if isinstance(resume, Path) else resume or settings.resume
+    settings.load_from = str(load_from) if load_from else settings.load_from
+    if isinstance(settings.resume, str) or (settings.resume and checkpoints_in(settings.work_dir)):
         settings.model = without_pretrained(settings.model)
     if auto_scale_lr:
         if "base_batch_size" not in settings.get("auto_scale_lr", {}):
@@ -66,10 +58,6 @@ def train(
             )
         settings.auto_scale_lr.enable = True
     runner = build_runner(settings)
-    if resume is True and last is None:
-        runner.logger.warning(
-            f"--resume: no checkpoint in {settings.work_dir}, training starts from the beginning"
-        )
     with explain_build_errors(settings):
         runner.train()
     return runner

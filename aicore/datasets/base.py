@@ -15,6 +15,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 
 from aicore.datasets.bad_images import BadImageLog
+from aicore.datasets.seeded import SeededDataset
 from aicore.errors import DataError, ImageError
 
 
@@ -78,6 +79,8 @@ class InspectionDataset(BaseDataset):
 
 def base_datasets(dataset: Any) -> Iterator[InspectionDataset]:
     """Yields the data sets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
+    if isinstance(dataset, SeededDataset):  # which answers to the names of what it wraps
+        dataset = dataset.dataset
     if isinstance(dataset, InspectionDataset):
         yield dataset
     for inner in getattr(dataset, "datasets", ()):

@@ -1,21 +1,17 @@
 """What the training and testing of all tasks share."""
 
-from aicore.engine.hooks import (
-    BadImageHook,
-    DatasetCheckHook,
-    ProgressHook,
-    ReportHook,
-    SummaryHook,
-)
+from aicore.engine import hooks
 from aicore.engine.log_processor import LogProcessor
+from aicore.engine.loops import TrainLoop
+from aicore.engine.optimizers import GroupWarmupLR, OptimizerConstructor, OptimWrapper
 from aicore.engine.runner import Runner
 
 __all__ = [
-    "BadImageHook",
-    "DatasetCheckHook",
+    "GroupWarmupLR",
     "LogProcessor",
-    "ProgressHook",
-    "ReportHook",
+    "OptimWrapper",
+    "OptimizerConstructor",
     "Runner",
-    "SummaryHook",
+    "TrainLoop",
+    "hooks",
 ]

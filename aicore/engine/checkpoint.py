@@ -1,10 +1,11 @@
-"""Reading checkpoints safely and fitting their weights to a model."""
+"""Checkpoints: written whole or not at all, read without running code, fitted to a model."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import re
+import shutil
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,12 @@ import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import CheckpointLoader
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from aicore.errors import CheckpointError
+from aicore.errors import BrokenCheckpointError, CheckpointError
+from aicore.runtime.files import atomic_write
 
 
 def _history_method(owner: Any, name: str) -> Any:
@@ -41,6 +44,11 @@ _ALLOWED = [
     *{type(np.dtype(kind)) for kind in f"?{np.typecodes['AllInteger']}{np.typecodes['Float']}"},
 ]
 _STARTS = (b"PK", b"\x80\x02")  # of a file by torch.save: a zip archive, before torch 1.6 a pickle
+# Where MMEngine would fetch weights from and load them unsafely.
+_REMOTE = (
+    *("http://", "https://", "pavi://", "s3://", "petrel://", "modelzoo://", "torchvision://"),
+    *("open-mmlab://", "openmmlab://", "mmcls://"),
+)
 # What a damaged pickle makes the unpickler stumble over.
 _DAMAGE = (
     ArithmeticError,
@@ -56,20 +64,25 @@ _DAMAGE = (
 )
 
 
-def read_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+def read_checkpoint(
+    path: str | Path, device: str | torch.device = "cpu", trust: bool = False
+) -> dict[str, Any]:
     """Reads a checkpoint without running code from it.
 
     Args:
         path: A ``.pth`` file of MMEngine, of torchvision or timm (a bare state dict, or one under
             ``state_dict`` or ``model``), or a ``.safetensors`` file of ``publish_model.py``.
         device: Where the tensors are placed.
+        trust: Whether to read the file even if it holds other objects than tensors and plain
+            values. Such a file can run any code of its author's.
 
     Returns:
-        A dict with ``state_dict``, ``meta``, and what else the file held.
+        A dict with ``state_dict`` (the weights that training goes on from), ``meta``, and what
+        else the file held; see :func:`inference_weights`.
 
     Raises:
-        CheckpointError: The file is missing, broken, holds no weights, or holds objects other than
-            tensors and plain values.
+        BrokenCheckpointError: The file is truncated, damaged, or no checkpoint at all.
+        CheckpointError: The file is missing, holds no weights, or needs ``trust``.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -83,7 +96,7 @@ def read_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
         raise _broken(path, "it does not begin like one")
     try:
         with torch.serialization.safe_globals(_ALLOWED):
-            content = torch.load(path, map_location=device, weights_only=True)
+            content = torch.load(path, map_location=device, weights_only=not trust)
     except pickle.UnpicklingError as error:
         # torch's own message is a page long and tells how to load such a file all the same.
         found = re.search(r"unsupported global:? (?:GLOBAL )?(\S+)", str(error), re.IGNORECASE)
@@ -91,16 +104,18 @@ def read_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
             raise _broken(path, "it is not what torch.save writes") from error
         raise CheckpointError(
             f"checkpoint {str(path)!r} holds more than weights and is not loaded, since that "
-            f"could run code: it names {found[1]}."
+            f"could run code: it names {found[1]}. If you trust whoever made it, "
+            "--trust-checkpoint reads it all the same; tools/misc/publish_model.py makes a plain "
+            "file of it."
         ) from error
     except _DAMAGE as error:
         raise _broken(path, _first_sentence(error)) from error
     return _normalise(path, content)
 
 
-def _broken(path: Path, reason: str) -> CheckpointError:
+def _broken(path: Path, reason: str) -> BrokenCheckpointError:
     size = path.stat().st_size
-    return CheckpointError(
+    return BrokenCheckpointError(
         f"checkpoint {str(path)!r} ({size} bytes) cannot be read, it is broken or not a "
         f"checkpoint: {reason}."
     )
@@ -116,13 +131,34 @@ def _normalise(path: Path, content: Any) -> dict[str, Any]:
     if isinstance(content, dict):
         for key in ("state_dict", "model"):
             if isinstance(content.get(key), dict):
-                return {**content, "meta": content.get("meta") or {}, "state_dict": content[key]}
+                meta = content.get("meta") or {}
+                return _raw_first({**content, "meta": meta, "state_dict": content[key]})
         if content and all(isinstance(value, torch.Tensor) for value in content.values()):
             return {"meta": {}, "state_dict": content}
     raise CheckpointError(
         f"checkpoint {str(path)!r} holds no weights: expected a dict of tensors, or one under "
         "'state_dict' or 'model'."
     )
+
+
+def _raw_first(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Undoes MMEngine's exchange of raw and averaged weights, where its EMAHook saved a file."""
+    other = checkpoint.get("ema_state_dict")
+    if isinstance(other, dict) and "steps" in other:
+        averaged = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: other.get(f"module.{k}", w) for k, w in averaged.items()}
+        checkpoint["ema_state_dict"] = averaged
+        checkpoint["meta"] = {**checkpoint["meta"], "inference_weights": "ema_state_dict"}
+    return checkpoint
+
+
+def inference_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Returns the weights to test, deploy or fine-tune: the averaged ones, where there are such.
+
+    ``meta['inference_weights']`` names them: ``ema_state_dict``, or ``state_dict`` if it is not
+    there.
+    """
+    return checkpoint.get(checkpoint["meta"].get("inference_weights"), checkpoint["state_dict"])
 
 
 def _read_safetensors(path: Path, device: str | torch.device) -> dict[str, Any]:
@@ -152,6 +188,55 @@ def checkpoint_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(classes) if classes else None
 
 
+def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
+    """Writes a checkpoint; the file appears whole, or what was there before stays.
+
+    Args:
+        path: A ``.pth`` file.
+        checkpoint: Tensors and plain values.
+
+    Raises:
+        CheckpointError: The disk is full, or the file cannot be written for another reason.
+    """
+    path = Path(path)
+    try:
+        with atomic_write(path) as stream:
+            torch.save(checkpoint, stream)
+    except (OSError, RuntimeError) as error:
+        # torch's writer stumbles over an OSError of the stream and raises another error.
+        reason = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(reason, OSError):
+            raise
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} cannot be written: {reason.strerror} "
+            f"({shutil.disk_usage(path.parent).free // 2**20} MB free). The earlier checkpoints "
+            "are as they were: make room and go on with --resume."
+        ) from error
+
+
+def checkpoints_in(folder: str | Path) -> list[Path]:
+    """Returns the checkpoints that a training in ``folder`` can be resumed from, newest first."""
+    files = Path(folder).glob("epoch_*.pth")
+    return sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)
+
+
+@CheckpointLoader.register_scheme(prefixes="", force=True)
+def _load_for_mmengine(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Reads what a config's ``init_cfg=dict(type='Pretrained')`` names.
+
+    MMEngine itself would run the code of a file that cannot be read safely.
+    """
+    return read_checkpoint(filename, map_location or "cpu")
+
+
+@CheckpointLoader.register_scheme(prefixes=_REMOTE, force=True)
+def _refuse_to_fetch(filename: str, map_location: Any = None) -> dict[str, Any]:
+    raise CheckpointError(
+        f"checkpoint {filename!r} is not on this machine, and nothing is fetched at run time: "
+        "copy the file here and give its path."
+    )
+
+
 @dataclass
 class Fit:
     """How a checkpoint's weights fit a model: key names, and shapes where they differ."""
@@ -175,12 +260,14 @@ class Fit:
         return "; ".join(parts)
 
 
-def load_weights(model: nn.Module, checkpoint: dict[str, Any], strict: bool, source: str) -> Fit:
+def load_weights(
+    model: nn.Module, weights: dict[str, torch.Tensor], strict: bool, source: str
+) -> Fit:
     """Puts a checkpoint's weights into a model.
 
     Args:
         model: The model; wrappers (DDP, test-time augmentation) are looked through.
-        checkpoint: What :func:`read_checkpoint` returned.
+        weights: The checkpoint's ``state_dict``, or its :func:`inference_weights`.
         strict: Whether every weight has to fit (test, demo, resume), or those that do not are
             left out and returned (fine-tuning with another head).
         source: The file's name, for the message.
@@ -194,7 +281,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], strict: bool, sou
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     own = model.state_dict()
-    weights = {key.removeprefix("module."): w for key, w in checkpoint["state_dict"].items()}
+    weights = {key.removeprefix("module."): weight for key, weight in weights.items()}
     given = set(weights)
     fit = Fit()
     for key in list(weights):

@@ -18,7 +18,12 @@ from torch import nn
 
 from aicore.config import load_config, without_pretrained
 from aicore.datasets.transforms import LoadImage
-from aicore.engine.checkpoint import checkpoint_classes, load_weights, read_checkpoint
+from aicore.engine.checkpoint import (
+    checkpoint_classes,
+    inference_weights,
+    load_weights,
+    read_checkpoint,
+)
 from aicore.errors import ConfigError, ImageError
 from aicore.registry import MODELS, explain_build_errors
 from aicore.runtime.images import find_images, read_image, to_eight_bit_scale
@@ -36,6 +41,7 @@ class Inferencer(BaseInferencer):
         weights: Checkpoint file. The class names come from it where it has them.
         device: ``cpu``, ``cuda``, ``cuda:1``; None for the best one there is.
         options: Overrides of the config, with dotted keys.
+        trust: Whether to read a checkpoint that could run code of its author's.
 
     Raises:
         ConfigError: There is no such device, or the config has no pipeline to test with.
@@ -53,9 +59,10 @@ class Inferencer(BaseInferencer):
         weights: str | Path,
         device: str | None = None,
         options: dict[str, Any] | None = None,
+        trust: bool = False,
     ) -> None:
         _require_device(device)
-        checkpoint = read_checkpoint(weights)
+        checkpoint = read_checkpoint(weights, trust=trust)
         if not isinstance(model, Config):
             model = load_config(model, options, checkpoint_classes(checkpoint))
         self.classes: tuple[str, ...] = checkpoint_classes(checkpoint) or tuple(model.classes)
@@ -152,10 +159,11 @@ class Inferencer(BaseInferencer):
             found += [item] if isinstance(item, np.ndarray) else find_images(item)
         return found
 
-    def _init_model(self, cfg: Config, weights: str, device: str = "cpu") -> nn.Module:
+    def _init_model(self, cfg: Config, _: str, device: str = "cpu") -> nn.Module:
         with explain_build_errors(cfg):
             model = MODELS.build(without_pretrained(cfg.model))
-        load_weights(model, self._checkpoint, strict=True, source=self._source)
+        weights = inference_weights(self._checkpoint)
+        load_weights(model, weights, strict=True, source=self._source)
         model.cfg = cfg
         return model.to(device).eval()
 

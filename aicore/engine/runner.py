@@ -1,28 +1,51 @@
-"""MMEngine's Runner, with checkpoints that are read safely and fitted openly."""
+"""MMEngine's Runner: exact resume, safe checkpoints, CPUs in several processes, speed switches."""
 
 from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as BaseRunner
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
-from aicore.engine.checkpoint import load_weights, read_checkpoint
-from aicore.errors import CheckpointError
+from aicore.engine.checkpoint import (
+    checkpoints_in,
+    inference_weights,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
+from aicore.engine.distributed import (
+    broadcast_object,
+    init_distributed,
+    is_restarted,
+    wrap_distributed,
+)
+from aicore.engine.hooks.eager_evaluation_hook import EagerEvaluationHook
+from aicore.engine.loading import SeededBatchSampler, SeededLoader
+from aicore.engine.optimizers import OptimWrapper
+from aicore.errors import BrokenCheckpointError, CheckpointError, ConfigError
 from aicore.registry import RUNNERS
+from aicore.version import __version__
 
-# Pages that belong in the log file, and a note on MMEngine's own use of its old file client.
+# Pages that belong in the log file.
 _NOT_FOR_THE_CONSOLE = (
     "\n" + "-" * 60 + "\nSystem environment",
     "Config:\n",
     "Distributed training is not used, all SyncBatchNorm",
     "Hooks will be executed in the following order",
-    '"FileClient" will be deprecated',
-    '"HardDiskBackend" is the alias',
 )
 
 
@@ -34,12 +57,42 @@ def _for_the_console(record: logging.LogRecord) -> bool:
 class Runner(BaseRunner):
     """Drives training and testing; see :class:`mmengine.runner.Runner` for the arguments.
 
+    Further settings at the top level of the config, each a switch: ``channels_last`` (memory
+    layout NHWC), ``compile`` (torch.compile for the training), ``trust_checkpoint`` (read
+    checkpoints that could run code), ``sync_bn`` (batch-norm statistics over all processes).
+
     Testing and resuming need a checkpoint that fits the model in full: a checkpoint of another
     model would otherwise give random results without a word. Fine-tuning (``load_from``) takes
     what fits and logs the rest.
     """
 
     _strict = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.on_exit = ExitStack()
+        """What hooks want done at the end of a training or test, also when it fails."""
+        super().__init__(*args, **kwargs)
+
+    # ---- set-up ----
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """Joins the other processes, if there are such; see :mod:`aicore.engine.distributed`."""
+        if self.distributed:
+            init_distributed(self.launcher)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Puts the model on its device and, with several processes, joins their gradients."""
+        model = model.to(get_device())
+        if self.cfg.get("channels_last"):
+            model = model.to(memory_format=torch.channels_last)
+        if not self.distributed:
+            return revert_sync_batchnorm(model)
+        if model_wrapper_cfg is not None:
+            return super().wrap_model(model_wrapper_cfg, model)
+        return wrap_distributed(
+            model, self.cfg.get("find_unused_parameters", False), self.cfg.get("sync_bn", False)
+        )
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Builds the logger; long dumps go to the file only."""
@@ -48,6 +101,24 @@ class Runner(BaseRunner):
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(_for_the_console)
         return logger
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict[str, Any],
+        seed: int | None = None,
+        diff_rank_seed: bool = False,
+    ) -> DataLoader:
+        """Builds a data loader whose samples are seeded; see :mod:`aicore.datasets.seeded`."""
+        loader = BaseRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+        streams = isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None
+        return loader if streams or seed is None else SeededLoader(loader, seed)
+
+    def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Builds the training loop: ours, where the config names none and counts epochs."""
+        if isinstance(loop, dict) and "type" not in loop and loop.get("by_epoch", True):
+            loop = {key: value for key, value in loop.items() if key != "by_epoch"}
+            loop["type"] = "aicore.TrainLoop"
+        return super().build_train_loop(loop)
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """Builds the schedulers that last longer than one step.
@@ -69,15 +140,86 @@ class Runner(BaseRunner):
             return int(end * length) - int(begin * length)
         return end - begin
 
+    def _maybe_compile(self, target: str) -> None:
+        """Compiles the parts of the model that hold weights, in place.
+
+        Their names, and so checkpoints and averaged weights, stay as they are. MMEngine would
+        compile the whole training step, data samples and optimiser included.
+        """
+        options = self.cfg.get("compile")
+        if not options:
+            return
+        _require_compiler()
+        model = self._plain_model
+        for part in model.children():
+            if next(part.parameters(), None) is not None:
+                part.compile(**(options if isinstance(options, dict) else {}))
+        self.register_hook(EagerEvaluationHook())
+
+    @property
+    def _plain_model(self) -> nn.Module:
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    # ---- running ----
+
+    def train(self) -> nn.Module:
+        """Trains the model; returns it."""
+        self.on_exit.callback(self._close_loaders)
+        with self.on_exit:
+            return super().train()
+
     def test(self) -> dict[str, Any]:
         """Tests the model; returns the metrics."""
         self._strict = True
-        return super().test()
+        self.on_exit.callback(self._close_loaders)
+        with self.on_exit:
+            return super().test()
 
-    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Resumes training from a checkpoint that holds the optimiser's state."""
+    def _close_loaders(self) -> None:
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            if isinstance(loop, BaseLoop) and isinstance(loop.dataloader, SeededLoader):
+                loop.dataloader.close()
+
+    # ---- checkpoints ----
+
+    def load_or_resume(self) -> None:
+        """Goes on from a checkpoint, or begins with given weights, as the config says.
+
+        ``resume`` is a checkpoint to go on from, or True for the newest in the work dir, where
+        there is one; else training begins, with the weights of ``load_from`` if it is given. All
+        processes that torchrun starts again go on from the newest too.
+        """
+        if self._has_loaded:
+            return
+        restarted = is_restarted()  # first, since every process has to take part
+        newest = self._resume is True or restarted
+        if newest and broadcast_object(lambda: bool(checkpoints_in(self.work_dir))):
+            self._resume = True
+            self.resume()
+        elif isinstance(self._resume, str):
+            self.resume(self._resume)
+        elif self._resume:
+            self._resume = False
+            self.logger.warning(
+                f"--resume: no checkpoint in {self.work_dir}, training starts from the beginning"
+            )
+        if self._load_from and not self._has_loaded:
+            self.load_checkpoint(self._load_from)
+
+    def resume(self, filename: str = "", *args: Any, **kwargs: Any) -> None:
+        """Goes on with a training.
+
+        Args:
+            filename: A checkpoint that holds the optimiser's state; empty for the newest in the
+                work dir. A damaged one is passed over for the one before.
+            *args: As :meth:`mmengine.runner.Runner.resume`.
+            **kwargs: As :meth:`mmengine.runner.Runner.resume`.
+
+        Raises:
+            CheckpointError: There is none that can be read, or it does not fit this training.
+        """
         self._strict = True
-        super().resume(filename, *args, **kwargs)
+        super().resume(filename, *args, map_location="cpu", **kwargs)
         self._strict = False
 
     def load_checkpoint(
@@ -89,19 +231,21 @@ class Runner(BaseRunner):
     ) -> dict[str, Any]:
         """Loads weights, and returns the whole checkpoint.
 
+        The averaged weights, where there are such, for testing and fine-tuning; those that
+        training goes on from for a resume.
+
         Raises:
             CheckpointError: The file cannot be read, or does not fit where it has to.
         """
-        checkpoint = read_checkpoint(filename, map_location)
-        if self._resume and "optimizer" not in checkpoint:
-            raise CheckpointError(
-                f"checkpoint {str(filename)!r} holds weights only, training cannot be resumed "
-                "from it. Use --load-from to start from these weights."
-            )
+        # Read once and handed on: the machines of a training need no common disk.
+        filename, checkpoint = broadcast_object(lambda: self._read(filename, map_location))
+        if self._resume:
+            self._fit_position(filename, checkpoint)
         # MMEngine's resume would run a config text found here as python.
         checkpoint["meta"].pop("config", None)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        fit = load_weights(self.model, checkpoint, strict or self._strict, str(filename))
+        weights = checkpoint["state_dict"] if self._resume else inference_weights(checkpoint)
+        fit = load_weights(self.model, weights, strict or self._strict, filename)
         self._has_loaded = True
         self.logger.info(f"Loaded checkpoint {filename}")
         if not fit:
@@ -110,3 +254,102 @@ class Runner(BaseRunner):
                 f"initial values or are left out: {fit}"
             )
         return checkpoint
+
+    def _read(self, filename: str, device: Any) -> tuple[str, dict[str, Any]]:
+        trust = self.cfg.get("trust_checkpoint", False)
+        if filename:
+            return filename, read_checkpoint(filename, device, trust)
+        for file in checkpoints_in(self.work_dir):
+            try:
+                return str(file), read_checkpoint(file, device, trust)
+            except BrokenCheckpointError as error:
+                self.logger.warning(f"{error} Going on from the one before it.")
+        raise CheckpointError(
+            f"none of the checkpoints in {self.work_dir} can be read, training cannot be resumed. "
+            "Remove them to start again, or use --load-from with the best one."
+        )
+
+    def _fit_position(self, filename: str, checkpoint: dict[str, Any]) -> None:
+        """Checks that a training can go on where the checkpoint stands, and goes there."""
+        meta = checkpoint["meta"]
+        if "optimizer" not in checkpoint:
+            raise CheckpointError(
+                f"checkpoint {filename!r} holds weights only, training cannot be resumed "
+                "from it. Use --load-from to start from these weights."
+            )
+        length = len(self.train_dataloader)
+        before = meta.get("iterations_per_epoch", length)
+        if before != length:
+            raise CheckpointError(
+                f"checkpoint {filename!r} is of a training with {before} iterations an epoch, this "
+                f"one has {length}, so that its schedule would not fit. Resume with the same data "
+                "and the same product of processes and batch_size, or use --load-from."
+            )
+        sampler = self.train_dataloader.batch_sampler
+        seed = meta.get("seed", self.seed)
+        if seed != self.seed and isinstance(sampler, SeededBatchSampler):
+            sampler.set_seed(seed)
+        self.train_loop.validation_pending = meta.get("validation_pending", False)
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict[str, Any] | None = None,
+        by_epoch: bool = True,
+        **unused: Any,
+    ) -> None:
+        """Writes a checkpoint, whole or not at all; every process has to call it.
+
+        Args:
+            out_dir: The folder.
+            filename: The file's name.
+            save_optimizer: Whether the optimiser's state is kept, for a resume.
+            save_param_scheduler: Whether the schedulers' states are kept, for a resume.
+            meta: Plain values to keep; ``epoch`` and ``iter`` by default as ``by_epoch`` says.
+            by_epoch: Whether an epoch, or else an iteration, is being finished.
+            **unused: MMEngine's file backends; files are local here.
+
+        Raises:
+            CheckpointError: The file cannot be written.
+        """
+        if isinstance(self.optim_wrapper, OptimWrapper):
+            self.optim_wrapper.average_pending_gradients()
+        if not is_main_process():
+            return
+        checkpoint: dict[str, Any] = {
+            "meta": {
+                "epoch": self.epoch + by_epoch,
+                "iter": self.iter + (not by_epoch),
+                **(meta or {}),
+                "cfg": self.cfg.pretty_text,
+                "seed": self.seed,
+                "iterations_per_epoch": len(self.train_dataloader),
+                "experiment_name": self.experiment_name,
+                "time": time.strftime("%Y%m%d_%H%M%S"),
+                "aicore_version": __version__,
+                "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", None),
+            },
+            "state_dict": self._plain_model.state_dict(),
+            "message_hub": self.message_hub.state_dict(),
+        }
+        if save_optimizer:
+            checkpoint["optimizer"] = self.optim_wrapper.state_dict()
+        if save_param_scheduler and self.param_schedulers is not None:
+            checkpoint["param_schedulers"] = [s.state_dict() for s in self.param_schedulers]
+        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        write_checkpoint(Path(out_dir, filename), checkpoint)
+
+
+def _require_compiler() -> None:
+    """Raises if torch.compile lacks what it needs, which else shows as a page of its own code."""
+    try:
+        torch.compile(torch.nn.functional.silu)(torch.zeros(8, device=get_device()))
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        reason = str(error.inner_exception).strip().splitlines()[0]
+        raise ConfigError(
+            f"compile = True: torch.compile does not work here: {reason}. It needs a C++ compiler "
+            "on a CPU (package g++) and triton with a C compiler on a GPU; train without it else."
+        ) from error

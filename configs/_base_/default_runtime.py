@@ -4,6 +4,9 @@
 seed = 0  # of weights, shuffling and augmentation
 log_interval = 10  # iterations between two log lines
 patience = "${max_epochs}"  # epochs without a better result after which training stops
+channels_last = False  # True: memory layout NHWC, faster convolutions, as --channels-last
+compile = False  # True: torch.compile for the training, as --compile
+sync_bn = False  # True: batch-norm statistics over all processes' images (CUDA only)
 
 # ---- the rest ----
 default_hooks = dict(
@@ -12,12 +15,15 @@ default_hooks = dict(
     param_scheduler=dict(type="ParamSchedulerHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),  # another order in each epoch
     checkpoint=dict(
-        type="CheckpointHook",
+        type="aicore.CheckpointHook",
         interval=1,  # epochs
-        max_keep_ckpts=1,  # the last one; the best one is kept beside it
+        interval_iters=0,  # iterations, for checkpoints within long epochs; 0: none
+        max_keep_ckpts=2,  # the last ones; the best one is kept beside them
         save_best="${monitor}",
         rule="greater",
     ),
+    graceful_stop=dict(type="aicore.GracefulStopHook"),  # SIGTERM, Ctrl-C: save, then exit
+    invalid_loss=dict(type="aicore.InvalidLossHook", max_times=3),  # NaN: stop after so many
     dataset_check=dict(type="aicore.DatasetCheckHook"),  # quick check before training
     bad_images=dict(type="aicore.BadImageHook", max_share=0.05),  # stop above this share
     progress=dict(type="aicore.ProgressHook"),  # a bar, in a terminal
@@ -26,7 +32,7 @@ default_hooks = dict(
 )  # what a test writes
 custom_hooks = [
     dict(
-        type="EarlyStoppingHook",
+        type="aicore.EarlyStoppingHook",
         monitor="${monitor}",
         rule="greater",
         min_delta=0,
@@ -45,8 +51,9 @@ visualizer = dict(
 env_cfg = dict(
     cudnn_benchmark=False,  # True is faster where all batches have one shape
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),  # workers are the parallelism
-    dist_cfg=dict(backend="nccl"),
 )
+launcher = "none"  # pytorch: one of several processes, see tools/dist_train.sh
+trust_checkpoint = False  # True: read checkpoints that could run code of their author's
 randomness = dict(seed="${seed}")
 log_level = "INFO"
 load_from = None

@@ -37,9 +37,9 @@ def test_the_work_dir(trained):
 
     assert trained.checkpoint.parent == trained.last_checkpoint.parent == work_dir
     assert re.fullmatch(r"best_accuracy_top1_epoch_[123]\.pth", trained.checkpoint.name)
-    assert [file.name for file in work_dir.glob("epoch_*.pth")] == ["epoch_3.pth"]
-    last = (work_dir / "last_checkpoint").read_text(encoding="utf-8")
-    assert last == str(trained.last_checkpoint)
+    last = {file.name for file in work_dir.glob("epoch_*.pth")}
+    assert last == {"epoch_2.pth", "epoch_3.pth"}
+    assert trained.last_checkpoint.name == "epoch_3.pth"
     assert len(list(work_dir.glob("*/*.log"))) == 1
     assert len(list(work_dir.glob("*/vis_data/scalars.json"))) == 1
     (events,) = work_dir.glob("*/vis_data/events.out.tfevents.*")
@@ -85,10 +85,13 @@ def test_the_last_lines_name_the_best_result(trained):
     validations = [line for line in scalars_of(trained.work_dir) if "accuracy/top1" in line]
     best = max(line["accuracy/top1"] for line in validations)
 
-    lines = log_of(trained.work_dir).rstrip().splitlines()
+    lines = log_of(trained.work_dir).splitlines()
 
-    assert lines[-2].endswith(f"Best accuracy/top1: {best:.4f}, checkpoint: {trained.checkpoint}")
-    assert lines[-1].endswith(f"Last checkpoint: {trained.last_checkpoint}")
+    # Not the very last: what other tests log to MMEngine's current logger can follow.
+    (first,) = [number for number, line in enumerate(lines) if "Best accuracy/top1: " in line]
+    assert lines[first].endswith(f"{best:.4f}, checkpoint: {trained.checkpoint}")
+    assert lines[first + 1].endswith(f"Last checkpoint: {trained.last_checkpoint}")
+    assert not any("Epoch(" in line for line in lines[first:])
 
 
 def test_it_has_learnt(trained):
@@ -101,7 +104,7 @@ def test_it_has_learnt(trained):
 
 
 def test_resume_goes_on_with_the_next_epoch(trained, tmp_path):
-    (tmp_path / "last_checkpoint").write_text(str(trained.last_checkpoint), encoding="utf-8")
+    shutil.copy(trained.last_checkpoint, tmp_path)
     options = {"max_epochs": 4, "load_from": str(trained.checkpoint)}
 
     runner = train(trained.config, work_dir=tmp_path, resume=True, options=options)

@@ -13,10 +13,19 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseTTAModel, MMDistributedDataParallel
+from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 from torch import nn
 
-from aicore.engine.checkpoint import Fit, checkpoint_classes, load_weights, read_checkpoint
+from aicore.engine.checkpoint import (
+    Fit,
+    checkpoint_classes,
+    checkpoints_in,
+    inference_weights,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
 from aicore.errors import CheckpointError
 
 
@@ -32,10 +41,6 @@ def saved(path: Path, content, **settings) -> Path:
 
 def equal(first: dict, second: dict) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-
-
-def checkpoint_of(weights: dict) -> dict:
-    return {"meta": {}, "state_dict": weights}
 
 
 # ---- what can be read ----
@@ -305,6 +310,90 @@ def test_getattr_serves_the_methods_of_log_buffers_only(tmp_path, weights, owner
     assert "could run code" in refused(saved(tmp_path / "a.pth", content))
 
 
+# ---- MMEngine's own ways to a checkpoint ----
+
+
+def test_mmengine_reads_a_file_as_safely(tmp_path, weights):
+    path = saved(tmp_path / "a.pth", {"state_dict": weights, "extra": Runs(tmp_path / "ran")})
+
+    with pytest.raises(CheckpointError, match="could run code"):
+        CheckpointLoader.load_checkpoint(str(path))
+
+    assert not (tmp_path / "ran").exists()
+    plain = saved(tmp_path / "b.pth", {"state_dict": weights})
+    assert equal(CheckpointLoader.load_checkpoint(str(plain))["state_dict"], weights)
+
+
+@pytest.mark.parametrize(
+    "name", ["https://a.b/c.pth", "torchvision://resnet18", "openmmlab://x", "mmcls://x"]
+)
+def test_mmengine_fetches_nothing(name):
+    with pytest.raises(CheckpointError, match=r"is not on this machine.*give its path"):
+        CheckpointLoader.load_checkpoint(name)
+
+
+# ---- averaged weights ----
+
+
+def test_weights_for_inference_are_the_averaged_ones_where_the_file_says_so(tmp_path, weights):
+    averaged = {key: weight + 1 for key, weight in weights.items()}
+    content = {
+        "state_dict": weights,
+        "ema_state_dict": averaged,
+        "meta": {"inference_weights": "ema_state_dict"},
+    }
+
+    checkpoint = read_checkpoint(saved(tmp_path / "a.pth", content))
+
+    assert equal(inference_weights(checkpoint), averaged)
+    assert equal(checkpoint["state_dict"], weights)
+
+
+def test_else_they_are_the_only_ones(tmp_path, weights):
+    checkpoint = read_checkpoint(saved(tmp_path / "a.pth", {"state_dict": weights}))
+
+    assert equal(inference_weights(checkpoint), weights)
+
+
+def test_mmengines_exchange_of_both_is_undone(tmp_path, weights):
+    averaged = {key: weight + 1 for key, weight in weights.items()}
+    raw = {f"module.{key}": weight for key, weight in weights.items()}
+    content = {"state_dict": averaged, "ema_state_dict": {"steps": torch.tensor(3), **raw}}
+
+    checkpoint = read_checkpoint(saved(tmp_path / "a.pth", content))
+
+    assert equal(inference_weights(checkpoint), averaged)
+    assert equal(checkpoint["state_dict"], weights)
+
+
+# ---- writing ----
+
+
+def test_what_is_written_is_read(tmp_path, weights):
+    write_checkpoint(tmp_path / "a.pth", {"state_dict": weights, "meta": {"epoch": 3}})
+
+    checkpoint = read_checkpoint(tmp_path / "a.pth")
+    assert equal(checkpoint["state_dict"], weights)
+    assert checkpoint["meta"] == {"epoch": 3}
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, weights):
+    with pytest.raises(CheckpointError, match=r"cannot be written: Not a directory"):
+        (tmp_path / "file").write_text("")
+        write_checkpoint(tmp_path / "file" / "a.pth", {"state_dict": weights})
+
+
+def test_the_newest_comes_first(tmp_path):
+    for age, name in enumerate(["epoch_3.pth", "epoch_10.pth", "epoch_10_iter_5.pth"]):
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (age, age))
+    (tmp_path / "best_accuracy_epoch_3.pth").write_bytes(b"")
+
+    names = [file.name for file in checkpoints_in(tmp_path)]
+
+    assert names == ["epoch_10_iter_5.pth", "epoch_10.pth", "epoch_3.pth"]
+
+
 # ---- fitting ----
 
 
@@ -316,7 +405,7 @@ def model():
 def test_everything_fits(model):
     given = {key: torch.ones_like(weight) for key, weight in model.state_dict().items()}
 
-    fit = load_weights(model, checkpoint_of(given), strict=True, source="a.pth")
+    fit = load_weights(model, given, strict=True, source="a.pth")
 
     assert fit
     assert str(fit) == ""
@@ -334,7 +423,7 @@ def test_what_does_not_fit_is_listed_and_the_rest_loaded(model):
         "1.bias": torch.tensor(1.0),
     }
 
-    fit = load_weights(model, checkpoint_of(given), strict=False, source="a.pth")
+    fit = load_weights(model, given, strict=False, source="a.pth")
 
     assert not fit
     assert fit.mismatched == ["0.weight 4x3 for 2x3", "1.bias scalar for 2"]
@@ -354,7 +443,7 @@ def test_strict_refuses_what_does_not_fit_and_leaves_the_model(model):
     given = {**before, "0.weight": torch.ones(4, 3), "0.bias": torch.ones(2)}
 
     with pytest.raises(CheckpointError, match=r"'a\.pth' does not fit .*1 mismatched: 0\.weight"):
-        load_weights(model, checkpoint_of(given), strict=True, source="a.pth")
+        load_weights(model, given, strict=True, source="a.pth")
 
     assert equal(model.state_dict(), before)
 
@@ -362,13 +451,13 @@ def test_strict_refuses_what_does_not_fit_and_leaves_the_model(model):
 @pytest.mark.parametrize("given", [{}, {"other": torch.ones(1)}, {"0.weight": torch.ones(1)}])
 def test_nothing_fits(model, given):
     with pytest.raises(CheckpointError, match=r"'a\.pth' has nothing in common with the model"):
-        load_weights(model, checkpoint_of(given), strict=False, source="a.pth")
+        load_weights(model, given, strict=False, source="a.pth")
 
 
 def test_something_else_in_a_tensors_place(model):
     given = {"0.weight": 3, "0.bias": torch.ones(2)}
 
-    fit = load_weights(model, checkpoint_of(given), strict=False, source="a.pth")
+    fit = load_weights(model, given, strict=False, source="a.pth")
 
     assert fit.mismatched == ["0.weight int for 2x3"]
 
@@ -377,14 +466,14 @@ def test_the_count_of_batches_may_be_missing(model):
     given = model.state_dict()
     del given["1.num_batches_tracked"]
 
-    assert load_weights(model, checkpoint_of(given), strict=True, source="a.pth")
+    assert load_weights(model, given, strict=True, source="a.pth")
 
 
 def test_keys_of_a_parallel_training(model):
     given = {f"module.{key}": torch.ones_like(w) for key, w in model.state_dict().items()}
     given["module.0.weight"] = torch.ones(4, 3)
 
-    fit = load_weights(model, checkpoint_of(given), strict=False, source="a.pth")
+    fit = load_weights(model, given, strict=False, source="a.pth")
 
     assert str(fit) == "1 mismatched: 0.weight 4x3 for 2x3"
     assert torch.equal(model[0].bias, torch.ones(2))
@@ -407,7 +496,7 @@ def test_wrappers_are_looked_through(model):
     nn.Module.__init__(parallel)  # without the process group that it would ask for
     parallel.module = Average(module=model)
 
-    load_weights(parallel, checkpoint_of(given), strict=True, source="a.pth")
+    load_weights(parallel, given, strict=True, source="a.pth")
 
     assert equal(model.state_dict(), given)
 

@@ -258,8 +258,9 @@ def test_help_answers_at_once(run_tool, tool, tmp_path):
     probe = tmp_path / "probe.py"
     probe.write_text(
         "import runpy, sys\n"
+        "sys.argv = sys.argv[1:]\n"
         "try:\n"
-        "    runpy.run_path(sys.argv[1], run_name='__main__')\n"
+        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit as end:\n"
         "    print('code', end.code, 'torch' in sys.modules)\n",
         encoding="utf-8",

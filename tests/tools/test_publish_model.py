@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
+import resource
 
 import pytest
 import safetensors.torch
@@ -146,20 +146,19 @@ def test_another_suffix_is_refused_before_the_work(tmp_path):
         publish_model(tmp_path / "missing.pth", tmp_path / "model.pth")
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     checkpoint, file = tmp_path / "model.pth", tmp_path / "model.safetensors"
     torch.save({"w": torch.ones(1)}, checkpoint)
     publish_model(checkpoint, file)
     before = file.read_bytes()
 
-    def write_half(path, content):
-        with path.open("wb") as opened:
-            opened.write(content[: len(content) // 2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", write_half)
-    with pytest.raises(CheckpointError, match=r"cannot be written: .*No space left"):
-        publish_model(checkpoint, file)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # as a full disk
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot be written: .*File too large"):
+            publish_model(checkpoint, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     assert file.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pth", "model.safetensors"]

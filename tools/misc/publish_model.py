@@ -2,7 +2,7 @@
 
 import argparse
 
-from aicore.cli import run
+from aicore.cli import add_trust_argument, run
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -17,6 +17,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE.safetensors",
         help="the file to write; default <checkpoint>-<8 digits of its SHA-256>.safetensors",
     )
+    add_trust_argument(parser)
     return parser.parse_args()
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     arguments = parse_arguments()
     from aicore.apis.publish import publish_model  # imports torch, --help need not wait for it
 
-    file = publish_model(arguments.checkpoint, arguments.out)
+    file = publish_model(arguments.checkpoint, arguments.out, arguments.trust_checkpoint)
     print(f"weights in {file} ({file.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from typing import Any
 
 from mmengine.dist import is_main_process
@@ -23,7 +22,6 @@ class ProgressHook(Hook):
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
-        self._stack = ExitStack()
 
     def before_train(self, runner: Runner) -> None:
         """Opens the bar over all iterations."""
@@ -42,10 +40,6 @@ class ProgressHook(Hook):
             )
             self._bar.update()
 
-    def after_train(self, runner: Runner) -> None:
-        """Closes the bar."""
-        self._close()
-
     def before_test(self, runner: Runner) -> None:
         """Opens the bar over all batches."""
         self._open(runner, "test", len(runner.test_dataloader), 0)
@@ -57,19 +51,10 @@ class ProgressHook(Hook):
         if self._bar is not None:
             self._bar.update()
 
-    def after_test(self, runner: Runner) -> None:
-        """Closes the bar."""
-        self._close()
-
     def _open(self, runner: Runner, name: str, total: int, done: int) -> None:
         if not (sys.stderr.isatty() and is_main_process()):
             return
         # Log lines go above the bar instead of through it.
-        self._stack.enter_context(logging_redirect_tqdm([runner.logger]))
-        self._bar = tqdm(total=total, initial=done, desc=name, dynamic_ncols=True)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-        self._stack.close()
+        runner.on_exit.enter_context(logging_redirect_tqdm([runner.logger]))
+        bar = tqdm(total=total, initial=done, desc=name, dynamic_ncols=True)
+        self._bar = runner.on_exit.enter_context(bar)

@@ -5,11 +5,16 @@ max_epochs = 30
 learning_rate = 1e-3  # for base_batch_size images a step
 weight_decay = 0.05
 warmup_epochs = 1  # the learning rate rises linearly
+amp = False  # True, 'bfloat16' or 'float16': mixed precision, as tools/train.py --amp
 
 # ---- the rest ----
 base_batch_size = 32  # what --auto-scale-lr scales from
 optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr="${learning_rate}", weight_decay="${weight_decay}")
+    type="aicore.OptimWrapper",
+    amp="${amp}",
+    accumulative_counts=1,  # iterations whose gradients are added up for one step
+    clip_grad=None,  # e.g. dict(max_norm=10)
+    optimizer=dict(type="AdamW", lr="${learning_rate}", weight_decay="${weight_decay}"),
 )
 param_scheduler = [
     dict(

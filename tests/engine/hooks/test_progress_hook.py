@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -27,7 +28,13 @@ def runner():
     logger = logging.Logger("mine")
     logger.addHandler(logging.StreamHandler(sys.stdout))
     return SimpleNamespace(
-        logger=logger, iter=0, epoch=0, max_iters=6, max_epochs=2, test_dataloader=range(4)
+        logger=logger,
+        iter=0,
+        epoch=0,
+        max_iters=6,
+        max_epochs=2,
+        test_dataloader=range(4),
+        on_exit=ExitStack(),
     )
 
 
@@ -37,7 +44,7 @@ def train(hook: ProgressHook, runner) -> None:
         runner.epoch = step // 3
         outputs = {"loss": torch.tensor(0.5 + step)} if step % 2 else None
         hook.after_train_iter(runner, step % 3, outputs=outputs)
-    hook.after_train(runner)
+    runner.on_exit.close()
 
 
 def test_a_bar_in_a_terminal(runner, monkeypatch):
@@ -58,7 +65,7 @@ def test_nothing_elsewhere(runner, monkeypatch):
     train(hook, runner)
     hook.before_test(runner)
     hook.after_test_iter(runner, 0)
-    hook.after_test(runner)
+    runner.on_exit.close()
 
     assert sys.stderr.getvalue() == ""
 
@@ -79,7 +86,7 @@ def test_the_bar_of_a_test(runner, monkeypatch):
     hook.before_test(runner)
     for index in range(4):
         hook.after_test_iter(runner, index)
-    hook.after_test(runner)
+    runner.on_exit.close()
 
     assert "test: 100%" in sys.stderr.getvalue()
     assert "4/4" in sys.stderr.getvalue()
@@ -97,7 +104,7 @@ def test_log_lines_stay_whole_and_keep_their_filter(runner, monkeypatch):
     hook.before_train(runner)
     runner.logger.warning("a line")
     runner.logger.warning("a long page")
-    hook.after_train(runner)
+    runner.on_exit.close()
 
     assert console.getvalue() == "a line\n"
     assert runner.logger.handlers == [handler]

@@ -1,0 +1,90 @@
+"""SIGTERM or SIGINT: finish the iteration, save, and exit."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from aicore.engine.distributed import any_rank, control_group, stop_launcher
+from aicore.engine.hooks.checkpoint_hook import CheckpointHook
+from aicore.registry import HOOKS
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@HOOKS.register_module()
+class GracefulStopHook(Hook):
+    """Ends a training that is asked to: what a scheduler, a container or Ctrl-C sends.
+
+    The iteration is finished, a checkpoint is saved, and the process exits with 143 (SIGTERM) or
+    130 (SIGINT); ``--resume`` goes on from there. Several processes stop together, whichever of
+    them is asked. A second Ctrl-C stops at once, without saving.
+    """
+
+    priority = "LOWEST"  # when all other hooks have finished the iteration
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._training = False
+        self._group: Any = None
+        self._common_batches = 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Takes over both signals, before the data workers start."""
+        self._group = control_group()
+        self._training = True
+        if threading.current_thread() is not threading.main_thread():
+            return  # python hands signals to the main thread only
+        for number in _SIGNALS:
+            runner.on_exit.callback(signal.signal, number, signal.signal(number, self._receive))
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Saves and exits, if asked to."""
+        if self._is_asked():
+            self._stop(runner, runner.iter + 1)
+
+    def before_val(self, runner: Runner) -> None:
+        """Finds out how many batches every process has: the last one can be short of one."""
+        count = torch.tensor(len(runner.val_dataloader))
+        all_reduce(count, op="min")
+        self._common_batches = int(count)
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Saves and exits, if asked to; the validation is run again after a resume."""
+        if self._training and batch_idx < self._common_batches and self._is_asked():
+            self._stop(runner, runner.iter, validation_pending=True)
+
+    def after_train(self, runner: Runner) -> None:
+        """Validations from here on stand alone: there is nothing to save."""
+        self._training = False
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT == self._received:
+            raise KeyboardInterrupt
+        self._received = number
+
+    def _is_asked(self) -> bool:
+        return any_rank(bool(self._received), self._group)
+
+    def _stop(self, runner: Runner, iteration: int, validation_pending: bool = False) -> None:
+        number = signal.SIGINT
+        if any_rank(self._received == signal.SIGTERM, self._group):
+            number = signal.SIGTERM
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        files = [h.save(runner, runner.epoch, iteration, validation_pending) for h in hooks]
+        saved = f"; go on with --resume from {files[0]}" if files else ""
+        runner.logger.warning(f"Stopped by {number.name} after {iteration} iterations{saved}")
+        if not self._received:  # else torchrun was asked too, and knows
+            stop_launcher(number)
+        raise SystemExit(128 + number)

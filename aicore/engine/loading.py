@@ -1,0 +1,61 @@
+"""The data loader of every stage: seeded samples, and workers that leave signals to the run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from aicore.datasets.seeded import SeededBatchSampler, SeededDataset
+
+# What a data loader takes and keeps under the same name, beside data set and samplers.
+_KEPT = (
+    "num_workers",
+    "collate_fn",
+    "pin_memory",
+    "timeout",
+    "multiprocessing_context",
+    "generator",
+    "prefetch_factor",
+    "persistent_workers",
+    "in_order",
+)
+
+
+class SeededLoader(DataLoader):
+    """A loader of the same batches as another, whose augmentation is seeded for every sample.
+
+    Its ``dataset`` is a :class:`SeededDataset`, its ``batch_sampler`` a
+    :class:`SeededBatchSampler`.
+
+    Args:
+        loader: As MMEngine builds it, with indices; not used any more.
+        seed: Of the run.
+    """
+
+    def __init__(self, loader: DataLoader, seed: int) -> None:
+        super().__init__(
+            SeededDataset(loader.dataset),
+            batch_sampler=SeededBatchSampler(loader.batch_sampler, seed),
+            worker_init_fn=partial(_init_worker, then=loader.worker_init_fn),
+            **{name: getattr(loader, name) for name in _KEPT},
+        )
+
+    def close(self) -> None:
+        """Ends persistent workers; left to the garbage collector they take 5 seconds each."""
+        self._iterator = None
+
+
+def _init_worker(worker: int, then: Callable[[int], Any] | None) -> None:
+    """Lets the main process decide what to do at a signal that the whole group receives.
+
+    A worker that is still there long after has lost its main process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(300))
+    if then is not None:
+        then(worker)

@@ -1,0 +1,77 @@
+"""The training loop: epochs that can be left and taken up again at any iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.dist import get_rank
+from mmengine.runner import EpochBasedTrainLoop
+from torch import nn
+
+from aicore.datasets.seeded import derive_seed, seed_generators
+from aicore.engine.distributed import average_buffers
+from aicore.engine.loading import SeededBatchSampler
+from aicore.registry import LOOPS
+
+
+@LOOPS.register_module()
+class TrainLoop(EpochBasedTrainLoop):
+    """MMEngine's epochs, each iteration of which depends on nothing that a checkpoint lacks.
+
+    Random numbers of an iteration (dropout, mixup ...) come from the seed, the rank and the
+    iteration, those of a sample from :class:`aicore.datasets.seeded.SeededDataset`. So there is no
+    state of a random generator to save, and a run that was interrupted at any iteration goes on
+    bit for bit as if it had not been, wherever the arithmetic is deterministic.
+
+    See :class:`mmengine.runner.EpochBasedTrainLoop` for the arguments.
+    """
+
+    validation_pending = False
+    """Whether the epochs so far ended with a validation that has not been run; set by a resume."""
+
+    def run(self) -> nn.Module:
+        """Trains and validates until the last epoch, or until a hook sets ``stop_training``."""
+        self.runner.call_hook("before_train")
+        if self.validation_pending:
+            self._validate()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._decide_current_val_interval()
+            if self.validates_after(self._epoch):
+                self._validate()
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+    def validates_after(self, epochs: int) -> bool:
+        """Returns whether a validation follows after that many epochs."""
+        if self.runner.val_loop is None or epochs < self.val_begin:
+            return False
+        return epochs % self.val_interval == 0 or epochs == self._max_epochs
+
+    def run_epoch(self) -> None:
+        """Trains for one epoch, or for what is left of it."""
+        first = self._iter - self._epoch * len(self.dataloader)
+        if isinstance(self.dataloader.batch_sampler, SeededBatchSampler):
+            self.dataloader.batch_sampler.set_position(self._epoch, first)
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        for index, data_batch in enumerate(self.dataloader, start=first):
+            self.run_iter(index, data_batch)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: Sequence[Any]) -> None:
+        """Trains on one batch."""
+        seed_generators(derive_seed(self.runner.seed, get_rank(), self._iter))
+        runner = self.runner
+        runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
+        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        average_buffers(runner.model)  # so that all processes hold the same model
+        runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+    def _validate(self) -> None:
+        self.validation_pending = True
+        self.runner.val_loop.run()
+        self.validation_pending = False
