@@ -91,7 +91,7 @@ def load_config(
     """
     config = _read(Path(path))
     known = set(config)
-    options = options or {}
+    options = copy.deepcopy(options or {})  # MMEngine takes _delete_ out of them
     for key in options:
         name = key.split(".")[0]
         if name not in known:

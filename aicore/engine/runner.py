@@ -47,6 +47,15 @@ _NOT_FOR_THE_CONSOLE = (
     "Distributed training is not used, all SyncBatchNorm",
     "Hooks will be executed in the following order",
 )
+# Those that MMEngine adds itself, unless the config says None.
+_MMENGINE_HOOKS = (
+    "runtime_info",
+    "timer",
+    "sampler_seed",
+    "logger",
+    "param_scheduler",
+    "checkpoint",
+)
 
 
 def _for_the_console(record: logging.LogRecord) -> bool:
@@ -102,6 +111,13 @@ class Runner(BaseRunner):
                 handler.addFilter(_for_the_console)
         return logger
 
+    def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
+        """Registers the hooks of ``default_hooks``; None in place of any of them leaves it out."""
+        given = hooks or {}
+        super().register_default_hooks(
+            {name: h for name, h in given.items() if h is not None or name in _MMENGINE_HOOKS}
+        )
+
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | dict[str, Any],
@@ -149,11 +165,11 @@ class Runner(BaseRunner):
         options = self.cfg.get("compile")
         if not options:
             return
-        _require_compiler()
-        model = self._plain_model
-        for part in model.children():
+        options = options if isinstance(options, dict) else {}
+        _require_compiler(options)
+        for part in self._plain_model.children():
             if next(part.parameters(), None) is not None:
-                part.compile(**(options if isinstance(options, dict) else {}))
+                part.compile(**options)
         self.register_hook(EagerEvaluationHook())
 
     @property
@@ -343,10 +359,10 @@ class Runner(BaseRunner):
         write_checkpoint(Path(out_dir, filename), checkpoint)
 
 
-def _require_compiler() -> None:
+def _require_compiler(options: dict[str, Any]) -> None:
     """Raises if torch.compile lacks what it needs, which else shows as a page of its own code."""
     try:
-        torch.compile(torch.nn.functional.silu)(torch.zeros(8, device=get_device()))
+        torch.compile(torch.nn.functional.silu, **options)(torch.zeros(8, device=get_device()))
     except torch._dynamo.exc.BackendCompilerFailed as error:
         reason = str(error.inner_exception).strip().splitlines()[0]
         raise ConfigError(

@@ -4,11 +4,18 @@
 seed = 0  # of weights, shuffling and augmentation
 log_interval = 10  # iterations between two log lines
 patience = "${max_epochs}"  # epochs without a better result after which training stops
+ema = False  # True: validate, test and deploy averaged weights (aicore.EMAHook)
 channels_last = False  # True: memory layout NHWC, faster convolutions, as --channels-last
 compile = False  # True: torch.compile for the training, as --compile
 sync_bn = False  # True: batch-norm statistics over all processes' images (CUDA only)
 
 # ---- the rest ----
+ema_hook = dict(
+    type="aicore.EMAHook",
+    momentum=0.0002,  # share of the newest weights in the average
+    warmup=100,  # iterations during which it falls to that, from 1
+    update_buffers=True,  # average the batch-norm statistics too
+)
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),  # times and ETA in the log
     logger=dict(type="LoggerHook", interval="${log_interval}"),
@@ -22,6 +29,7 @@ default_hooks = dict(
         save_best="${monitor}",
         rule="greater",
     ),
+    ema="${ema_hook if ema else None}",
     graceful_stop=dict(type="aicore.GracefulStopHook"),  # SIGTERM, Ctrl-C: save, then exit
     invalid_loss=dict(type="aicore.InvalidLossHook", max_times=3),  # NaN: stop after so many
     dataset_check=dict(type="aicore.DatasetCheckHook"),  # quick check before training

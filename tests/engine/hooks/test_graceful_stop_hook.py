@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import os
 import signal
 
+import psutil
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -13,7 +13,10 @@ from aicore.registry import HOOKS
 
 @HOOKS.register_module()
 class SendSignalHook(Hook):
-    """Sends this process a signal in an iteration of the training or of a validation."""
+    """Sends a signal in an iteration of the training or of a validation.
+
+    To this process and, as Ctrl-C and schedulers do, to its data workers.
+    """
 
     def __init__(self, number: int, iteration: int, stage: str, times: int = 1) -> None:
         self.number, self.iteration, self.stage, self.times = number, iteration, stage, times
@@ -21,11 +24,15 @@ class SendSignalHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if self.stage == "train" and runner.iter == self.iteration:
             for _ in range(self.times):
-                os.kill(os.getpid(), self.number)
+                self.send()
 
     def before_val_iter(self, runner, batch_idx, data_batch=None):
         if self.stage == "val" and runner.iter == self.iteration and batch_idx == 0:
-            os.kill(os.getpid(), self.number)
+            self.send()
+
+    def send(self) -> None:
+        for process in [*psutil.Process().children(), psutil.Process()]:
+            process.send_signal(self.number)
 
 
 def sending(number: int, iteration: int, stage: str = "train", times: int = 1) -> list[dict]:

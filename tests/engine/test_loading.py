@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from aicore.datasets.seeded import SeededBatchSampler, SeededDataset
+from aicore.engine import Runner
+from aicore.engine.loading import SeededLoader
+
+
+class Numbers(Dataset):
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        return index, float(torch.rand(()))
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(range(7))
+
+
+def config(**settings: object) -> dict:
+    sampler = dict(type=DefaultSampler, shuffle=True)
+    return dict(dataset=Numbers(), sampler=sampler, batch_size=3, num_workers=0, **settings)
+
+
+def test_the_batches_are_those_of_mmengine():
+    loader = Runner.build_dataloader(config(), seed=3)
+    plain = Runner.__mro__[1].build_dataloader(config(), seed=3)
+
+    assert indices_of(loader) == indices_of(plain)
+
+
+def indices_of(loader: DataLoader) -> list[list[int]]:
+    """Returns the indices of each batch; MMEngine's collation gives one list for each field."""
+    return [[int(index) for index in batch[0]] for batch in loader]
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_settings_of_the_loader_are_kept(drop_last):
+    loader = Runner.build_dataloader(config(drop_last=drop_last, pin_memory=False), seed=3)
+
+    assert isinstance(loader, SeededLoader)
+    assert isinstance(loader.dataset, SeededDataset)
+    assert isinstance(loader.batch_sampler, SeededBatchSampler)
+    assert len(loader) == len(list(loader)) == (2 if drop_last else 3)
+
+
+def test_a_stream_has_no_indices_and_stays_as_it_is():
+    loader = DataLoader(Stream(), batch_size=3)
+
+    assert Runner.build_dataloader(loader, seed=3) is loader
+
+
+def test_closing_ends_persistent_workers_at_once():
+    plain = DataLoader(Numbers(), batch_size=3, num_workers=1, persistent_workers=True)
+    loader = SeededLoader(plain, seed=0)
+    list(loader)
+    workers = loader._iterator._workers
+    begin = time.monotonic()
+
+    loader.close()
+
+    assert time.monotonic() - begin < 4
+    assert not any(worker.is_alive() for worker in workers)
