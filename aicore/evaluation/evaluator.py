@@ -27,6 +27,9 @@ class Evaluator(BaseEvaluator):
 
     def __init__(self, metrics: dict | Sequence[dict]) -> None:
         super().__init__(metrics)
+        for metric in self.metrics:
+            # By messages, for CPUs too: MMEngine's other way needs a disk common to all machines.
+            metric.collect_device = "gpu"
         self._not_inspected = 0
 
     def process(

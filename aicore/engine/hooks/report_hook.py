@@ -49,7 +49,7 @@ class ReportHook(Hook):
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Collects the records of all processes and writes everything."""
         dataset = runner.test_dataloader.dataset
-        records = collect_results(self._records, len(dataset), device="cpu")
+        records = collect_results(self._records, len(dataset), device="gpu")  # by messages
         if not is_main_process():
             return
         folder = Path(runner.work_dir)
