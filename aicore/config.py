@@ -33,6 +33,16 @@ _FAILURES = (
     LookupError,
     ArithmeticError,
 )
+# Knobs of the base configs that are whole numbers (image_size also two of them).
+_AT_LEAST = {
+    "batch_size": 1,
+    "image_size": 1,
+    "log_interval": 1,
+    "max_epochs": 1,
+    "num_workers": 0,
+    "patience": 1,
+    "warmup_epochs": 0,
+}
 _FUNCTIONS = {"len": len, "min": min, "max": max, "int": int, "round": round, "sum": sum}
 
 
@@ -111,6 +121,7 @@ def load_config(
     if config.get("classes") is None and "classes" in config:
         config.classes = tuple(classes) if classes else None
     _Resolver(config).resolve()
+    _check_numbers(config)
     return config
 
 
@@ -199,6 +210,23 @@ def _refuse_misspelt_settings(config: Config) -> None:
                 f"{config.filename}: nothing uses the setting {name!r}. "
                 f"Did you mean {near[0]!r}? If it is a helper variable, give it another name."
             )
+
+
+def _check_numbers(config: Config) -> None:
+    """Raises for a knob that is no number or out of its range, before anything stumbles over it."""
+    for name, least in _AT_LEAST.items():
+        value = config.get(name)
+        values = value if isinstance(value, list | tuple) else [value]
+        if value is not None and not all(type(v) is int and v >= least for v in values):
+            raise ConfigError(
+                f"{config.filename}: {name} = {value!r}: expected a whole number of at least "
+                f"{least}."
+            )
+    rate = config.get("learning_rate")
+    if rate is not None and not (isinstance(rate, int | float) and rate > 0):
+        raise ConfigError(
+            f"{config.filename}: learning_rate = {rate!r}: expected a number above 0."
+        )
 
 
 class _Resolver:

@@ -539,3 +539,27 @@ def test_a_training_shorter_than_its_warm_up(name):
 
     assert rates == sorted(rates)
     assert 0 < rates[0] < rates[-1] <= config.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", "many"),
+        ("batch_size", 0),
+        ("image_size", -3),
+        ("image_size", (64, 0)),
+        ("max_epochs", 0),
+        ("max_epochs", 2.5),
+        ("num_workers", -1),
+        ("patience", 0),
+    ],
+)
+def test_a_knob_out_of_its_range_is_refused(name, value):
+    with pytest.raises(ConfigError, match=rf"{name} = .*: expected a whole number of at least"):
+        load_config(CONFIGS / LEAVES[-1], {name: value}, classes=("a", "b"))
+
+
+@pytest.mark.parametrize("value", [0, -1e-3, "fast"])
+def test_a_learning_rate_has_to_be_above_zero(value):
+    with pytest.raises(ConfigError, match=r"learning_rate = .*: expected a number above 0"):
+        load_config(CONFIGS / LEAVES[-1], {"learning_rate": value}, classes=("a", "b"))

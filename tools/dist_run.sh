@@ -53,6 +53,7 @@ print(probe.getsockname()[0])' "$MASTER_ADDR" 2>/dev/null) ||
         fail "MASTER_ADDR=$MASTER_ADDR is this machine's own loopback address, which no other machine can reach; give the address in the network of the machine with NODE_RANK=0."
 fi
 
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cores=$(nproc 2>/dev/null || echo 1)
 threads=$((cores / gpus))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
@@ -102,14 +103,12 @@ trap 'forward TERM 143' TERM
 trap 'forward INT 130' INT
 
 export FIRST_ADDRESS=$MASTER_ADDR
-export TORCHELASTIC_ERROR_FILE=$LAUNCH_FOLDER/error.json
 is_host=$([ "$NODE_RANK" -eq 0 ] && echo 1 || echo 0)
 losses=0
 while true; do
-    rm -f "$TORCHELASTIC_ERROR_FILE"
     wait_for_first_machine
     set -m # a process group of its own, so that Ctrl-C comes from here, and once
-    "$python" -m torch.distributed.run \
+    "$python" "$here/torchrun.py" \
         --nnodes="$nodes" --nproc-per-node="$gpus" --max-restarts="$restarts" \
         --rdzv-backend=c10d --rdzv-endpoint="$FIRST_ADDRESS:${PORT:-0}" --rdzv-id=aicore \
         --rdzv-conf="is_host=$is_host,join_timeout=3600" --local-addr="$local_address" \
@@ -126,15 +125,8 @@ while true; do
     child=
     [ -z "$received" ] || exit "$received"
     [ "$code" -ne 0 ] || exit 0
-    # Also where torchrun itself was asked to stop, by its own process id.
-    case $(cat "$TORCHELASTIC_ERROR_FILE" 2>/dev/null) in
-    *"SignalException"*"got signal: 2\""*) exit 130 ;;
-    *"SignalException"*"got signal: "*) exit 143 ;;
-    *EADDRINUSE*) fail "port $PORT is in use on this machine; set PORT to a free one." ;;
-    *"RendezvousConnectionError"*) ;;
-    *) exit "$code" ;;
-    esac
-    if [ "$NODE_RANK" -eq 0 ] || [ "$losses" -ge "$restarts" ]; then
+    # 75: the first machine is lost, see tools/torchrun.py.
+    if [ "$code" -ne 75 ] || [ "$NODE_RANK" -eq 0 ] || [ "$losses" -ge "$restarts" ]; then
         exit "$code"
     fi
     losses=$((losses + 1))

@@ -24,6 +24,10 @@ shift 3
 
 gpus=${GPUS:-8}
 export GPUS_PER_NODE=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+if ((gpus % GPUS_PER_NODE)); then
+    echo "error: GPUS=$gpus is no multiple of GPUS_PER_NODE=$GPUS_PER_NODE." >&2
+    exit 2
+fi
 cpus_per_task=${CPUS_PER_TASK:-5}
 read -r -a srun_arguments <<<"${SRUN_ARGS:-}"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$cpus_per_task}

@@ -55,6 +55,7 @@ _DAMAGE = (
     AssertionError,
     AttributeError,
     EOFError,
+    ImportError,
     LookupError,
     OSError,
     RuntimeError,
@@ -188,6 +189,44 @@ def checkpoint_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(classes) if classes else None
 
 
+def require_resumable(
+    checkpoint: dict[str, Any], source: str, length: int, schedulers: int
+) -> None:
+    """Raises if a training cannot go on from a checkpoint.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returned.
+        source: The file's name, for the message.
+        length: Iterations an epoch of the training.
+        schedulers: Number of its param_schedulers.
+
+    Raises:
+        CheckpointError: It holds weights only, or is of another program or of a training with
+            other numbers.
+    """
+    meta = checkpoint["meta"]
+    if "optimizer" not in checkpoint:
+        raise CheckpointError(
+            f"checkpoint {source!r} holds weights only, training cannot be resumed from it. Use "
+            "--load-from to start from these weights."
+        )
+    if not {"epoch", "iter"} <= meta.keys() or "message_hub" not in checkpoint:
+        raise CheckpointError(
+            f"checkpoint {source!r} is of another program and lacks what a training is resumed "
+            "from. Use --load-from to start from its weights."
+        )
+    for what, before, now in (
+        ("iterations an epoch", meta.get("iterations_per_epoch", length), length),
+        ("param_schedulers", len(checkpoint.get("param_schedulers", ())), schedulers),
+    ):
+        if before != now:
+            raise CheckpointError(
+                f"checkpoint {source!r} is of a training with {before} {what}, this one has {now}, "
+                "so that its schedule would not fit. Resume with the same data, schedule and "
+                "product of processes and batch_size, or use --load-from."
+            )
+
+
 def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
     """Writes a checkpoint; the file appears whole, or what was there before stays.
 
@@ -216,8 +255,18 @@ def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
 
 def checkpoints_in(folder: str | Path) -> list[Path]:
     """Returns the checkpoints that a training in ``folder`` can be resumed from, newest first."""
-    files = Path(folder).glob("epoch_*.pth")
-    return sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    files = [file for file in Path(folder).glob("epoch_*.pth") if position_of(file)]
+    return sorted(files, key=position_of, reverse=True)
+
+
+def position_of(file: Path) -> tuple[int, int] | None:
+    """Returns what a checkpoint's name says: finished epochs, and iterations of the next.
+
+    ``epoch_3.pth`` and ``best_accuracy_epoch_3.pth`` are (3, 0), ``epoch_3_iter_20.pth`` is
+    (3, 20); None for another name.
+    """
+    found = re.search(r"epoch_(\d+)(?:_iter_(\d+))?$", file.stem)
+    return (int(found[1]), int(found[2] or 0)) if found else None
 
 
 @CheckpointLoader.register_scheme(prefixes="", force=True)

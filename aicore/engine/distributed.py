@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import time
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -31,6 +32,7 @@ from mmengine.logging import print_log
 from mmengine.model import (
     MMDistributedDataParallel,
     convert_sync_batchnorm,
+    is_model_wrapper,
     revert_sync_batchnorm,
 )
 from torch import distributed, nn
@@ -87,8 +89,11 @@ def init_distributed(launcher: str, timeout_s: int = 1800, backend: str | None =
 
 def _leave() -> None:
     """Ends the groups: gloo's threads abort a process that ends while they wait for another."""
-    if is_distributed():
+    if is_distributed() and get_backend() == "gloo":  # nccl's could wait for the others for ever
         distributed.destroy_process_group()
+        # A wrapped model keeps the group and its threads alive. They need the interpreter once
+        # more, to give back the tensors of the last message, and abort if it has gone by then.
+        time.sleep(0.1)
 
 
 def _read_number(name: str) -> int:
@@ -191,6 +196,11 @@ def _has_sync_batchnorm(model: nn.Module) -> bool:
     return any(type(module).__name__ == "SyncBatchNorm" for module in model.modules())
 
 
+def plain_model(model: nn.Module) -> nn.Module:
+    """Returns the model itself, without what :func:`wrap_distributed` puts around it."""
+    return model.module if is_model_wrapper(model) else model
+
+
 @torch.no_grad()
 def average_buffers(model: nn.Module) -> None:
     """Gives all processes the mean of their float buffers, such as running statistics.
@@ -230,10 +240,14 @@ def any_rank(flag: bool, group: distributed.ProcessGroup | None = None) -> bool:
     return bool(common)
 
 
-def broadcast_object(make: Callable[[], T]) -> T:
+def broadcast_object(make: Callable[[], T], group: distributed.ProcessGroup | None = None) -> T:
     """Returns what ``make`` returns on the first process; every process has to call it.
 
     So a file is read once, and the machines need no common disk.
+
+    Args:
+        make: Called on the first process only.
+        group: See :func:`control_group`; through it the object takes no memory of a GPU.
 
     Raises:
         AicoreError: ``make`` raised it on the first process; it is raised on all.
@@ -246,7 +260,7 @@ def broadcast_object(make: Callable[[], T]) -> T:
             outcome = [make()]
         except AicoreError as error:
             outcome = [error]
-    broadcast_object_list(outcome)
+    broadcast_object_list(outcome, group=group)
     if isinstance(outcome[0], AicoreError):
         raise outcome[0]
     return outcome[0]

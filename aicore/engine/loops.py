@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
 from aicore.datasets.seeded import derive_seed, seed_generators
-from aicore.engine.distributed import average_buffers
 from aicore.engine.loading import SeededBatchSampler
 from aicore.registry import LOOPS
 
@@ -37,7 +37,6 @@ class TrainLoop(EpochBasedTrainLoop):
             self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
-            self._decide_current_val_interval()
             if self.validates_after(self._epoch):
                 self._validate()
         self.runner.call_hook("after_train")
@@ -47,13 +46,15 @@ class TrainLoop(EpochBasedTrainLoop):
         """Returns whether a validation follows after that many epochs."""
         if self.runner.val_loop is None or epochs < self.val_begin:
             return False
-        return epochs % self.val_interval == 0 or epochs == self._max_epochs
+        stage = bisect.bisect(self.dynamic_milestones, epochs + 1) - 1
+        return epochs % self.dynamic_intervals[stage] == 0 or epochs == self._max_epochs
 
     def run_epoch(self) -> None:
         """Trains for one epoch, or for what is left of it."""
         first = self._iter - self._epoch * len(self.dataloader)
-        if isinstance(self.dataloader.batch_sampler, SeededBatchSampler):
-            self.dataloader.batch_sampler.set_position(self._epoch, first)
+        sampler = self.dataloader.batch_sampler
+        if isinstance(sampler, SeededBatchSampler):
+            sampler.set_position(self._epoch, first)
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         for index, data_batch in enumerate(self.dataloader, start=first):
@@ -64,14 +65,12 @@ class TrainLoop(EpochBasedTrainLoop):
     def run_iter(self, idx: int, data_batch: Sequence[Any]) -> None:
         """Trains on one batch."""
         seed_generators(derive_seed(self.runner.seed, get_rank(), self._iter))
-        runner = self.runner
-        runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
-        average_buffers(runner.model)  # so that all processes hold the same model
-        runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
-        self._iter += 1
+        super().run_iter(idx, data_batch)
 
     def _validate(self) -> None:
         self.validation_pending = True
+        sampler = self.runner.val_dataloader.batch_sampler
+        if isinstance(sampler, SeededBatchSampler):
+            sampler.set_position(0)  # every validation sees the same samples
         self.runner.val_loop.run()
         self.validation_pending = False

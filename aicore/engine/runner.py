@@ -14,7 +14,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as BaseRunner
 from torch import nn
@@ -25,15 +25,19 @@ from aicore.engine.checkpoint import (
     inference_weights,
     load_weights,
     read_checkpoint,
+    require_resumable,
     write_checkpoint,
 )
 from aicore.engine.distributed import (
     broadcast_object,
+    control_group,
     init_distributed,
     is_restarted,
+    plain_model,
     wrap_distributed,
 )
-from aicore.engine.hooks.eager_evaluation_hook import EagerEvaluationHook
+from aicore.engine.hooks.compile_hook import CompileHook
+from aicore.engine.hooks.sync_buffers_hook import SyncBuffersHook
 from aicore.engine.loading import SeededBatchSampler, SeededLoader
 from aicore.engine.optimizers import OptimWrapper
 from aicore.errors import BrokenCheckpointError, CheckpointError, ConfigError
@@ -47,6 +51,8 @@ _NOT_FOR_THE_CONSOLE = (
     "Distributed training is not used, all SyncBatchNorm",
     "Hooks will be executed in the following order",
 )
+# How far a scheduler has come; all else of its state is the config's.
+_PROGRESS = ("last_step", "_global_step", "_last_value", "base_values")
 # Those that MMEngine adds itself, unless the config says None.
 _MMENGINE_HOOKS = (
     "runtime_info",
@@ -81,6 +87,9 @@ class Runner(BaseRunner):
         self.on_exit = ExitStack()
         """What hooks want done at the end of a training or test, also when it fails."""
         super().__init__(*args, **kwargs)
+        self._group = control_group()
+        if self.distributed:
+            self.register_hook(SyncBuffersHook())
 
     # ---- set-up ----
 
@@ -130,8 +139,18 @@ class Runner(BaseRunner):
         return loader if streams or seed is None else SeededLoader(loader, seed)
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
-        """Builds the training loop: ours, where the config names none and counts epochs."""
-        if isinstance(loop, dict) and "type" not in loop and loop.get("by_epoch", True):
+        """Builds the training loop: ours, where the config names none.
+
+        Raises:
+            ConfigError: The config counts iterations.
+        """
+        if isinstance(loop, dict) and "type" not in loop:
+            if not loop.get("by_epoch", True):
+                raise ConfigError(
+                    f"{self.cfg.filename}: train_cfg.by_epoch = False: training counts epochs. Set "
+                    "train_cfg = dict(by_epoch=True, max_epochs=N); for checkpoints within long "
+                    "epochs there is default_hooks.checkpoint.interval_iters."
+                )
             loop = {key: value for key, value in loop.items() if key != "by_epoch"}
             loop["type"] = "aicore.TrainLoop"
         return super().build_train_loop(loop)
@@ -156,25 +175,25 @@ class Runner(BaseRunner):
             return int(end * length) - int(begin * length)
         return end - begin
 
-    def _maybe_compile(self, target: str) -> None:
-        """Compiles the parts of the model that hold weights, in place.
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Builds the optimiser and its wrapper.
 
-        Their names, and so checkpoints and averaged weights, stay as they are. MMEngine would
-        compile the whole training step, data samples and optimiser included.
+        Raises:
+            ConfigError: ``amp`` is on, and the wrapper knows nothing of it.
         """
-        options = self.cfg.get("compile")
-        if not options:
-            return
-        options = options if isinstance(options, dict) else {}
-        _require_compiler(options)
-        for part in self._plain_model.children():
-            if next(part.parameters(), None) is not None:
-                part.compile(**options)
-        self.register_hook(EagerEvaluationHook())
+        wrapper = super().build_optim_wrapper(optim_wrapper)
+        if self.cfg.get("amp") and getattr(wrapper, "dtype", None) is None:
+            raise ConfigError(
+                f"{self.cfg.filename}: amp = {self.cfg.amp!r} has no effect on optim_wrapper. Set "
+                "optim_wrapper.type = 'aicore.OptimWrapper' and optim_wrapper.amp = '${amp}'."
+            )
+        return wrapper
 
-    @property
-    def _plain_model(self) -> nn.Module:
-        return self.model.module if is_model_wrapper(self.model) else self.model
+    def _maybe_compile(self, target: str) -> None:
+        """Leaves compiling to the hook: MMEngine would compile data samples and optimiser too."""
+        options = self.cfg.get("compile")
+        if options:
+            self.register_hook(CompileHook(options if isinstance(options, dict) else {}))
 
     # ---- running ----
 
@@ -222,21 +241,34 @@ class Runner(BaseRunner):
         if self._load_from and not self._has_loaded:
             self.load_checkpoint(self._load_from)
 
-    def resume(self, filename: str = "", *args: Any, **kwargs: Any) -> None:
+    def resume(self, filename: str = "", **kwargs: Any) -> None:
         """Goes on with a training.
+
+        The schedule is the config's; where it is not the one that the checkpoint was trained with
+        (longer, say), it goes on from the learning rate reached so far.
 
         Args:
             filename: A checkpoint that holds the optimiser's state; empty for the newest in the
                 work dir. A damaged one is passed over for the one before.
-            *args: As :meth:`mmengine.runner.Runner.resume`.
             **kwargs: As :meth:`mmengine.runner.Runner.resume`.
 
         Raises:
             CheckpointError: There is none that can be read, or it does not fit this training.
         """
+        schedulers = self.param_schedulers or []
+        settings = [_settings_of(scheduler) for scheduler in schedulers]
         self._strict = True
-        super().resume(filename, *args, map_location="cpu", **kwargs)
+        super().resume(filename, **{**kwargs, "map_location": "cpu"})
         self._strict = False
+        changed = [s for s, own in zip(schedulers, settings, strict=True) if _settings_of(s) != own]
+        for scheduler, own in zip(schedulers, settings, strict=True):
+            scheduler.__dict__.update(own)
+        if changed:
+            names = ", ".join(type(scheduler).__name__ for scheduler in changed)
+            self.logger.warning(
+                f"The schedule of the config is not the checkpoint's ({names}): training goes on "
+                "with the config's, from the learning rate reached so far."
+            )
 
     def load_checkpoint(
         self,
@@ -254,9 +286,13 @@ class Runner(BaseRunner):
             CheckpointError: The file cannot be read, or does not fit where it has to.
         """
         # Read once and handed on: the machines of a training need no common disk.
-        filename, checkpoint = broadcast_object(lambda: self._read(filename, map_location))
+        filename, checkpoint = broadcast_object(
+            lambda: self._read(filename, map_location), self._group
+        )
         if self._resume:
-            self._fit_position(filename, checkpoint)
+            length, schedulers = len(self.train_dataloader), len(self.param_schedulers or ())
+            require_resumable(checkpoint, filename, length, schedulers)
+            self._go_to_position(checkpoint)
         # MMEngine's resume would run a config text found here as python.
         checkpoint["meta"].pop("config", None)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
@@ -285,27 +321,13 @@ class Runner(BaseRunner):
             "Remove them to start again, or use --load-from with the best one."
         )
 
-    def _fit_position(self, filename: str, checkpoint: dict[str, Any]) -> None:
-        """Checks that a training can go on where the checkpoint stands, and goes there."""
-        meta = checkpoint["meta"]
-        if "optimizer" not in checkpoint:
-            raise CheckpointError(
-                f"checkpoint {filename!r} holds weights only, training cannot be resumed "
-                "from it. Use --load-from to start from these weights."
-            )
-        length = len(self.train_dataloader)
-        before = meta.get("iterations_per_epoch", length)
-        if before != length:
-            raise CheckpointError(
-                f"checkpoint {filename!r} is of a training with {before} iterations an epoch, this "
-                f"one has {length}, so that its schedule would not fit. Resume with the same data "
-                "and the same product of processes and batch_size, or use --load-from."
-            )
+    def _go_to_position(self, checkpoint: dict[str, Any]) -> None:
         sampler = self.train_dataloader.batch_sampler
-        seed = meta.get("seed", self.seed)
+        seed = checkpoint["meta"].get("seed", self.seed)
         if seed != self.seed and isinstance(sampler, SeededBatchSampler):
             sampler.set_seed(seed)
-        self.train_loop.validation_pending = meta.get("validation_pending", False)
+        pending = checkpoint["meta"].get("validation_pending", False)
+        self.train_loop.validation_pending = pending
 
     def save_checkpoint(
         self,
@@ -348,7 +370,7 @@ class Runner(BaseRunner):
                 "aicore_version": __version__,
                 "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", None),
             },
-            "state_dict": self._plain_model.state_dict(),
+            "state_dict": plain_model(self.model).state_dict(),
             "message_hub": self.message_hub.state_dict(),
         }
         if save_optimizer:
@@ -359,13 +381,6 @@ class Runner(BaseRunner):
         write_checkpoint(Path(out_dir, filename), checkpoint)
 
 
-def _require_compiler(options: dict[str, Any]) -> None:
-    """Raises if torch.compile lacks what it needs, which else shows as a page of its own code."""
-    try:
-        torch.compile(torch.nn.functional.silu, **options)(torch.zeros(8, device=get_device()))
-    except torch._dynamo.exc.BackendCompilerFailed as error:
-        reason = str(error.inner_exception).strip().splitlines()[0]
-        raise ConfigError(
-            f"compile = True: torch.compile does not work here: {reason}. It needs a C++ compiler "
-            "on a CPU (package g++) and triton with a C compiler on a GPU; train without it else."
-        ) from error
+def _settings_of(scheduler: Any) -> dict[str, Any]:
+    """Returns what a scheduler has from the config, not how far it has come."""
+    return {k: v for k, v in scheduler.state_dict().items() if k not in _PROGRESS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +16,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """Opens a temporary file beside ``path``, which takes its name once all is on the disk.
 
     Whatever happens in between (an error, a full disk, a killed process, a power cut), ``path``
-    holds what it held before, or all of the new content.
+    holds what it held before, or all of the new content. Only a process that is killed leaves the
+    temporary file, ``.<name>.<process>.tmp``, behind.
 
     Args:
         path: The file to write; its folder exists.
@@ -45,7 +46,6 @@ def _sync_folder(folder: Path) -> None:
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    with suppress(OSError):  # some network drives cannot; the file itself is written
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    os.close(descriptor)

@@ -384,10 +384,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, weights):
 
 
 def test_the_newest_comes_first(tmp_path):
-    for age, name in enumerate(["epoch_3.pth", "epoch_10.pth", "epoch_10_iter_5.pth"]):
+    for age, name in enumerate(["epoch_10_iter_5.pth", "epoch_10.pth", "epoch_3.pth"]):
         (tmp_path / name).write_bytes(b"")
-        os.utime(tmp_path / name, (age, age))
-    (tmp_path / "best_accuracy_epoch_3.pth").write_bytes(b"")
+        os.utime(tmp_path / name, (age, age))  # of no account: copying can change it
+    (tmp_path / "best_accuracy_epoch_30.pth").write_bytes(b"")
+    (tmp_path / "epoch_x.pth").write_bytes(b"")
 
     names = [file.name for file in checkpoints_in(tmp_path)]
 

@@ -90,3 +90,10 @@ def test_configs_that_count_epochs_get_it(small_config, tmp_path):
     config.work_dir = str(tmp_path / "run")
 
     assert isinstance(build_runner(config).train_loop, TrainLoop)
+
+
+def test_intervals_that_change_are_known_beforehand(run):
+    config = dict(by_epoch=True, max_epochs=6, val_interval=3, dynamic_intervals=[(5, 1)])
+    events = run(max_epochs=6, train_cfg=config).events
+
+    assert [event for event in events if "val" in event] == ["val 3", "val 4", "val 5", "val 6"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from aicore.apis import train
 from aicore.apis.setup import build_runner
 from aicore.config import load_config
-from aicore.errors import CheckpointError
+from aicore.errors import CheckpointError, ConfigError
 
 
 def losses_and_rates(work_dir) -> list[dict]:
@@ -167,3 +168,93 @@ def test_schedules_in_epochs_and_built_ones_stay(runner):
     assert (built.begin, built.end, built.by_epoch) == (1, 3, True)
     assert runner.build_param_scheduler([built]) == [built]
     assert len(runner.build_param_scheduler(two)) == 1
+
+
+# ---- resuming with another config ----
+
+
+@pytest.fixture(scope="module")
+def two_epochs(leaf_config, tmp_path_factory):
+    """The last checkpoint of two epochs of a tiny network."""
+    work_dir = tmp_path_factory.mktemp("two_epochs")
+    options = {"max_epochs": 2, "model_name": "test_resnet.r160_in1k"}
+    train(leaf_config, work_dir=work_dir, options=options)
+    return work_dir / "epoch_2.pth"
+
+
+def test_a_longer_schedule_goes_on_to_the_configs_end(two_epochs, small_config, tmp_path, capsys):
+    train(small_config(max_epochs=5), work_dir=tmp_path / "run", resume=two_epochs)
+
+    rates = [line["lr"] for line in losses_and_rates(tmp_path / "run")]
+    assert len(rates) == 9
+    assert all(after < before for before, after in pairwise(rates))
+    assert rates[-1] < 0.2 * rates[0]
+    text = " ".join(capsys.readouterr().out.split())
+    assert "The schedule of the config is not the checkpoint's (CosineAnnealingLR)" in text
+
+
+def test_the_same_schedule_is_no_matter_of_a_warning(two_epochs, small_config, tmp_path, capsys):
+    train(small_config(max_epochs=2), work_dir=tmp_path / "run", resume=two_epochs)
+
+    assert "The schedule of the config" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            dict(optim_wrapper=dict(optimizer=dict(_delete_=True, type="SGD", lr=0.1))),
+            r"is of AdamW, the config has SGD\. Resume with the optim_wrapper",
+        ),
+        (dict(param_scheduler=[]), r"with 2 param_schedulers, this one has 0"),
+        (dict(batch_size=4), r"with 3 iterations an epoch, this one has 6"),
+    ],
+)
+def test_what_cannot_go_on_is_refused(two_epochs, small_config, tmp_path, settings, message):
+    with pytest.raises(CheckpointError, match=message):
+        train(small_config(max_epochs=3, **settings), work_dir=tmp_path / "run", resume=two_epochs)
+
+
+def test_a_checkpoint_of_another_program_is_refused(two_epochs, small_config, tmp_path):
+    content = torch.load(two_epochs, weights_only=False)
+    torch.save({"model": content["state_dict"], "optimizer": {}}, tmp_path / "other.pth")
+
+    with pytest.raises(CheckpointError, match=r"is of another program.*Use --load-from"):
+        train(small_config(), work_dir=tmp_path / "run", resume=tmp_path / "other.pth")
+
+
+def test_the_seed_of_the_checkpoint_holds(two_epochs, small_config, tmp_path):
+    config = small_config(max_epochs=3)
+    expected = train(config, work_dir=tmp_path / "same", resume=two_epochs)
+    other = train(config, work_dir=tmp_path / "other", resume=two_epochs, options={"seed": 5})
+
+    weights = other.model.state_dict()
+    assert all(torch.equal(w, weights[key]) for key, w in expected.model.state_dict().items())
+
+
+# ---- settings that would have no effect ----
+
+
+def test_counting_iterations_is_refused(small_config, tmp_path):
+    config = small_config(train_cfg=dict(_delete_=True, by_epoch=False, max_iters=9))
+
+    with pytest.raises(ConfigError, match=r"by_epoch = False: training counts epochs.*max_epochs"):
+        train(config, work_dir=tmp_path / "run")
+
+
+def test_amp_that_the_wrapper_does_not_know_is_refused(small_config, tmp_path):
+    optimizer = dict(type="SGD", lr=0.1)
+    wrapper = dict(_delete_=True, type="OptimWrapper", optimizer=optimizer)
+    config = small_config(optim_wrapper=wrapper, amp=True)
+
+    with pytest.raises(ConfigError, match=r"amp = True has no effect.*aicore\.OptimWrapper"):
+        train(config, work_dir=tmp_path / "run")
+
+
+def test_a_hook_of_the_base_config_can_be_left_out(small_config, tmp_path):
+    config = small_config(default_hooks=dict(summary=None, timer=None, logger=None))
+
+    names = {type(hook).__name__ for hook in train(config, work_dir=tmp_path / "run").hooks}
+
+    assert not {"SummaryHook", "IterTimerHook", "LoggerHook"} & names
+    assert "CheckpointHook" in names

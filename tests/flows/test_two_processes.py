@@ -47,7 +47,7 @@ class WitnessHook(Hook):
         _plain_model(runner).register_forward_pre_hook(self._see, with_kwargs=True)
 
     def _see(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if kwargs["mode"] == "loss":
+        if kwargs.get("mode") == "loss":
             self.found["sizes"].append(tuple(kwargs["inputs"].shape))
 
     def after_train_iter(
@@ -283,7 +283,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(
     moved = float((two[-1] - two[0]).abs().max())
     assert moved > 1e-3
     # Float32 sums of the same eight gradients in another order.
-    assert max(deviations["one"]) < 1e-5
+    assert max(deviations["one"]) < 1e-6
     assert deviations["another order"][0] > 1e-4
 
 
@@ -303,8 +303,8 @@ def test_an_unreadable_image_counts_once(
     shutil.copytree(data, root)
     broken = root / "val" / "striped" / "striped_2.png"  # the last one, alone in its batch
     broken.write_bytes(b"no image")
-    config = _full(write, "unreadable")
-    Path(config).write_text(f"{Path(config).read_text()}data_root = {root.as_posix()!r}\n")
+    settings = dict(model_name="test_resnet.r160_in1k", data_root=root.as_posix())
+    config = write("unreadable", **settings)
     checkpoint = folder / "full" / "epoch_2.pth"
 
     code, said = _start("dist_test.sh", config, checkpoint, "2", "--out", folder / "unreadable")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 TOOLS = Path(__file__).parents[2] / "tools"
-SCRIPTS = ("dist_run.sh", "dist_train.sh", "dist_test.sh", "slurm_train.sh")
+SCRIPTS = ("dist_run.sh", "dist_train.sh", "dist_test.sh", "slurm_train.sh", "torchrun.py")
 Start = Callable[..., subprocess.Popen[str]]
 
 STUB = """

@@ -1,4 +1,4 @@
-"""``tools/dist_train.sh`` on two machines: network namespaces that a pair of interfaces joins."""
+"""A training on two machines: network namespaces that a pair of interfaces joins."""
 
 from __future__ import annotations
 
@@ -9,41 +9,38 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).parents[2] / "tools"
+REPOSITORY = Path(__file__).parents[2]
 # In the order of texts, in which torchrun numbers machines, the second comes first.
 ADDRESSES = ("10.213.77.9", "10.213.77.10")
-ITERATIONS = 100
+ITERATIONS = 60  # ten epochs of six
+INTERVAL = 4  # iterations between two checkpoints
 
-# Counts the iterations in a file on the first machine, and goes on from there when started again.
-STUB = """
-import os, pathlib, time
-import torch
-from torch import distributed
-from aicore.engine.distributed import broadcast_object, init_distributed, is_restarted
+# Each process says what its model is like after each iteration.
+WITNESS = """
+import os
+import zlib
 
-saved = pathlib.Path(os.environ["STUB_FOLDER"]) / "saved.txt"
-init_distributed("pytorch", timeout_s=60)
-rank = distributed.get_rank()
-assert rank == int(os.environ["NODE_RANK"])
-again = is_restarted()
-begin = broadcast_object(lambda: int(saved.read_text())) if again else 0
-print(f"rank {rank} of {distributed.get_world_size()} begins at {begin}", flush=True)
-for iteration in range(begin, %d):
-    total = torch.tensor([1.0 + rank])
-    distributed.all_reduce(total)
-    assert total == 3
-    if rank == 0:
-        temporary = saved.with_suffix(".new")
-        temporary.write_text(str(iteration + 1))
-        temporary.replace(saved)
-    time.sleep(0.05)
-print(f"rank {rank} ends", flush=True)
-distributed.destroy_process_group()
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+
+from aicore.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TwoMachinesHook(Hook):
+    priority = "LOWEST"
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        assert get_rank() == int(os.environ["NODE_RANK"])
+        weights = runner.model.module.state_dict().items()
+        parts = (v.numpy().tobytes() for name, v in weights if v.is_floating_point())
+        print(f"rank {get_rank()} iteration {runner.iter + 1}: {zlib.crc32(b''.join(parts))}")
 """
 
 
@@ -54,8 +51,9 @@ def _ip(*arguments: str) -> None:
 class Machine:
     """A network namespace in which ``tools/dist_train.sh`` runs."""
 
-    def __init__(self, folder: Path, rank: int) -> None:
-        self.folder = folder
+    def __init__(self, config: Path, rank: int) -> None:
+        self.config = config
+        self.folder = config.parent
         self.rank = rank
         self.name = f"aicore{os.getpid()}m{rank}"
         self.starts = 0
@@ -64,15 +62,18 @@ class Machine:
     def start(self) -> None:
         """Starts the script; its output goes to a file of its own."""
         self.starts += 1
-        script = str(self.folder / "dist_train.sh")
+        # Each has its own disk: only the first finds checkpoints in its work dir.
+        work_dir = self.folder / f"machine_{self.rank}"
+        command = [REPOSITORY / "tools" / "dist_train.sh", self.config, 1, "--work-dir", work_dir]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, script, "c", "1", "--max-restarts", "2"],
+                ["ip", "netns", "exec", self.name, *map(str, command), "--max-restarts", "2"],
+                cwd=REPOSITORY,
                 env=os.environ
                 | {
                     "PYTHON": sys.executable,
                     "OMP_NUM_THREADS": "1",
-                    "STUB_FOLDER": str(self.folder),
+                    "PYTHONPATH": str(self.folder),
                     "NNODES": "2",
                     "NODE_RANK": str(self.rank),
                     "MASTER_ADDR": ADDRESSES[0],
@@ -85,6 +86,16 @@ class Machine:
     def log(self) -> Path:
         """What the last start said."""
         return self.folder / f"{self.rank}.{self.starts}.log"
+
+    def await_iteration(self, iteration: int) -> int:
+        """Waits until the last start has come that far, and returns how far it is."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            reached = [number for _, number, _ in _iterations(self.log)]
+            if reached and reached[-1] >= iteration:
+                return reached[-1]
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
 
     def kill(self) -> None:
         """Kills all that runs on it, as a power cut does."""
@@ -107,13 +118,24 @@ class Machine:
         return self.log.read_text()
 
 
+def _iterations(log: Path) -> list[tuple[int, int, str]]:
+    """Returns rank, iteration and the sum over the weights after it, for each in a log."""
+    lines = re.findall(r"rank (\d) iteration (\d+): (\d+)\n", log.read_text())
+    return [(int(rank), int(iteration), weights) for rank, iteration, weights in lines]
+
+
 @pytest.fixture
-def machines(tmp_path: Path) -> Iterator[list[Machine]]:
+def machines(small_config: Callable[..., Path]) -> Iterator[list[Machine]]:
     """Two machines that reach each other, and nothing else."""
-    for name in ("dist_run.sh", "dist_train.sh"):
-        shutil.copy(TOOLS / name, tmp_path)
-    (tmp_path / "train.py").write_text(STUB % ITERATIONS)
-    machines = [Machine(tmp_path, rank) for rank in range(2)]
+    config = small_config(
+        max_epochs=ITERATIONS // 6,
+        batch_size=2,
+        default_hooks=dict(checkpoint=dict(interval_iters=INTERVAL)),
+        custom_imports=dict(imports=["two_machines_witness"]),
+        custom_hooks=[dict(type="aicore.TwoMachinesHook")],
+    )
+    (config.parent / "two_machines_witness.py").write_text(WITNESS)
+    machines = [Machine(config, rank) for rank in range(2)]
     ends = [f"aic{os.getpid()}v{rank}" for rank in range(2)]
     try:
         for machine in machines:
@@ -139,29 +161,30 @@ def _remove(machines: list[Machine]) -> None:
             subprocess.run(["ip", "netns", "del", machine.name], capture_output=True, check=False)
 
 
-def _await_iteration(folder: Path, iteration: int) -> int:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        saved = folder / "saved.txt"
-        if saved.exists() and int(saved.read_text()) >= iteration:
-            return int(saved.read_text())
-        time.sleep(0.05)
-    raise AssertionError("\n".join(log.read_text() for log in sorted(folder.glob("*.log"))))
-
-
 def test_a_machine_that_is_killed_and_started_again_goes_on(
     machines: list[Machine], tmp_path: Path
 ) -> None:
     for machine in machines:
         machine.start()
-    for killed in machines:
-        reached = _await_iteration(tmp_path, 5 + 40 * killed.rank)
+    for killed, iteration in zip(reversed(machines), (10, 25), strict=True):
+        reached = machines[0].await_iteration(iteration)
         killed.kill()
         killed.start()
-    for machine in machines:
-        text = machine.end()
-        begin = int(re.findall(rf"rank {machine.rank} of 2 begins at (\d+)", text)[-1])
-        assert reached <= begin < ITERATIONS
-        assert f"rank {machine.rank} ends" in text
-    assert "The machine with NODE_RANK=0 is lost" in (tmp_path / "1.1.log").read_text()
-    assert _await_iteration(tmp_path, ITERATIONS) == ITERATIONS
+    texts = [machine.end() for machine in machines]
+
+    # Rank 0, killed last, goes on where it was: its hook speaks after a checkpoint is written.
+    assert "Loaded checkpoint" in texts[0]
+    assert int(re.findall(r"resumed epoch: \d+, iter: (\d+)", texts[0])[-1]) > reached - INTERVAL
+    assert "The machine with NODE_RANK=0 is lost" in texts[1]
+    assert (tmp_path / "machine_0" / f"epoch_{ITERATIONS // 6}.pth").exists()
+    assert not list((tmp_path / "machine_1").glob("*.pth"))
+    # The same weights on both, and again when an iteration is done again.
+    weights: dict[int, set[str]] = defaultdict(set)
+    done = set()
+    for log in tmp_path.glob("?.?.log"):
+        for rank, number, after in _iterations(log):
+            weights[number].add(after)
+            done.add((rank, number))
+    assert done == {(r, n) for r in range(2) for n in range(1, ITERATIONS + 1)}
+    assert all(len(found) == 1 for found in weights.values())
+    assert len(weights) == len(set.union(*weights.values()))

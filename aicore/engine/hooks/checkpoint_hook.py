@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from aicore.engine.checkpoint import checkpoints_in, position_of
 from aicore.errors import ConfigError, did_you_mean
 from aicore.registry import HOOKS
 from aicore.runtime.files import TEMPORARY_SUFFIX
@@ -66,10 +67,31 @@ class CheckpointHook(Hook):
         self.rule = rule
 
     def before_train(self, runner: Runner) -> None:
-        """Removes what a killed run left half written."""
-        if is_main_process():
-            for file in Path(runner.work_dir).glob(f".*.pth.*{TEMPORARY_SUFFIX}"):
-                file.unlink()
+        """Tidies the folder of what is not this training's.
+
+        Checkpoints beyond the position at which it begins are of an earlier training, or of one
+        that went on from here in another way. They go into a folder of their own, lest a later
+        ``--resume`` take them for this one's.
+        """
+        work_dir, info = Path(runner.work_dir), runner.message_hub.runtime_info
+        if "best_ckpt" in info:  # the folder can have been moved
+            runner.message_hub.update_info(
+                "best_ckpt", str(work_dir / Path(info["best_ckpt"]).name)
+            )
+        if not is_main_process():
+            return
+        for file in work_dir.glob(f".*.pth.*{TEMPORARY_SUFFIX}"):  # a killed run's
+            file.unlink()
+        here = (runner.epoch, runner.iter - runner.epoch * len(runner.train_dataloader))
+        later = [file for file in work_dir.glob("*.pth") if (position_of(file) or here) > here]
+        if later:
+            folder = work_dir / f"earlier_{runner.timestamp}"
+            folder.mkdir()
+            for file in later:
+                file.rename(folder / file.name)
+            runner.logger.warning(
+                f"{len(later)} checkpoints of an earlier training were moved to {folder}"
+            )
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -87,10 +109,13 @@ class CheckpointHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Saves the best weights, and the epoch again with what the validation changed."""
-        previous = self._save_if_best(runner, metrics or {})
+        best = self._save_if_best(runner, metrics or {})
         if self._saves_after(runner, runner.epoch):
             self.save(runner, runner.epoch, runner.iter)
-        self._remove(runner, previous)
+        if best is not None and is_main_process():
+            for file in best.parent.glob(f"{self._best_name('*')}"):
+                if file != best:
+                    file.unlink()
 
     def save(
         self, runner: Runner, epoch: int, iteration: int, validation_pending: bool = False
@@ -108,24 +133,25 @@ class CheckpointHook(Hook):
         """
         batches = iteration - epoch * len(runner.train_dataloader)
         name = f"epoch_{epoch}_iter_{batches}.pth" if batches else f"epoch_{epoch}.pth"
-        info = runner.message_hub.runtime_info
-        kept = [other for other in info.get("kept_ckpts", []) if other != name]
-        surplus = max(len(kept) + 1 - self.max_keep_ckpts, 0)
-        runner.message_hub.update_info("kept_ckpts", [*kept[surplus:], name])
-        runner.message_hub.update_info("last_ckpt", str(Path(runner.work_dir, name)))
+        file = Path(runner.work_dir, name)
+        runner.message_hub.update_info("last_ckpt", str(file))
         meta = dict(epoch=epoch, iter=iteration, validation_pending=validation_pending)
         runner.save_checkpoint(runner.work_dir, name, meta=meta)
-        for other in kept[:surplus]:
-            self._remove(runner, other)
-        return Path(runner.work_dir, name)
+        if is_main_process():
+            for old in checkpoints_in(runner.work_dir)[self.max_keep_ckpts :]:
+                old.unlink()
+        return file
 
     def _saves_after(self, runner: Runner, epoch: int) -> bool:
         # Early stopping can make any epoch the last one.
         is_last = epoch == runner.max_epochs or runner.train_loop.stop_training
         return epoch % self.interval == 0 or is_last
 
-    def _save_if_best(self, runner: Runner, metrics: dict[str, float]) -> str | None:
-        """Returns the name of the best checkpoint so far, which another has now surpassed."""
+    def _best_name(self, epoch: int | str) -> str:
+        return f"best_{str(self.save_best).replace('/', '_')}_epoch_{epoch}.pth"
+
+    def _save_if_best(self, runner: Runner, metrics: dict[str, float]) -> Path | None:
+        """Saves the weights if they are the best so far; returns the file."""
         if self.save_best is None:
             return None
         if self.save_best not in metrics:
@@ -137,19 +163,16 @@ class CheckpointHook(Hook):
         best = hub.runtime_info.get("best_score", -math.inf if self.rule == "greater" else math.inf)
         if not (score > best if self.rule == "greater" else score < best):
             return None
-        name = f"best_{self.save_best.replace('/', '_')}_epoch_{runner.epoch}.pth"
-        previous = hub.runtime_info.get("best_ckpt")
+        file = Path(runner.work_dir, self._best_name(runner.epoch))
         hub.update_info("best_score", score)
-        hub.update_info("best_ckpt", str(Path(runner.work_dir, name)))
+        hub.update_info("best_ckpt", str(file))
         meta = dict(epoch=runner.epoch, iter=runner.iter)
         runner.save_checkpoint(
-            runner.work_dir, name, save_optimizer=False, save_param_scheduler=False, meta=meta
+            runner.work_dir,
+            file.name,
+            save_optimizer=False,
+            save_param_scheduler=False,
+            meta=meta,
         )
-        runner.logger.info(f"Best {self.save_best} so far, {score:.4f}: saved as {name}")
-        # By name: the folder can have been moved between two runs.
-        return Path(previous).name if previous and Path(previous).name != name else None
-
-    @staticmethod
-    def _remove(runner: Runner, name: str | None) -> None:
-        if name is not None and is_main_process():
-            Path(runner.work_dir, name).unlink(missing_ok=True)
+        runner.logger.info(f"Best {self.save_best} so far, {score:.4f}: saved as {file.name}")
+        return file

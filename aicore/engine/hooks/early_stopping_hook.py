@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.hooks import EarlyStoppingHook as BaseEarlyStoppingHook
 from mmengine.runner import Runner
 
+from aicore.errors import ConfigError
 from aicore.registry import HOOKS
 
 
@@ -18,6 +19,14 @@ class EarlyStoppingHook(BaseEarlyStoppingHook):
     """
 
     priority = "LOW"  # before the checkpoint that keeps the counters is saved
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.patience < 1:
+            raise ConfigError(
+                f"EarlyStoppingHook.patience = {self.patience!r}: expected at least 1, the number "
+                "of validations without a better result after which training stops."
+            )
 
     def before_train(self, runner: Runner) -> None:
         """Stops at once if the training that is resumed had come to its end."""

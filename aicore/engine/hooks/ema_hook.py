@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from aicore.engine.distributed import plain_model
 from aicore.errors import ConfigError
 from aicore.registry import HOOKS
 
@@ -176,8 +176,7 @@ class EMAHook(Hook):
 
 def _state(runner: Runner) -> dict[str, Any]:
     """Returns the model's state by name, its tensors themselves and not detached views of them."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return model.state_dict(keep_vars=True)
+    return plain_model(runner.model).state_dict(keep_vars=True)
 
 
 def _to_cpu(state: dict[str, Any]) -> dict[str, Any]:

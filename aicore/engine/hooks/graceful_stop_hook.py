@@ -70,7 +70,7 @@ class GracefulStopHook(Hook):
         self._training = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT == self._received:
+        if number == signal.SIGINT and self._received == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = number
 
@@ -85,6 +85,7 @@ class GracefulStopHook(Hook):
         files = [h.save(runner, runner.epoch, iteration, validation_pending) for h in hooks]
         saved = f"; go on with --resume from {files[0]}" if files else ""
         runner.logger.warning(f"Stopped by {number.name} after {iteration} iterations{saved}")
-        if not self._received:  # else torchrun was asked too, and knows
+        # Where all processes were asked, torchrun was too, and knows.
+        if any_rank(not self._received, self._group):
             stop_launcher(number)
         raise SystemExit(128 + number)

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
+from aicore.engine.distributed import plain_model
 from aicore.errors import ConfigError, DataError
 from aicore.registry import HOOKS
 
@@ -25,8 +26,10 @@ class InvalidLossHook(Hook):
     them. Each iteration with an invalid one is logged and gets a line in
     ``work_dir/invalid_losses.jsonl``: epoch and iteration (counted from 1 as in the log, the
     iteration from the beginning of the training), rank, the losses as text, and the paths of the
-    batch's images as far as its data samples tell them. A resumed training goes on counting. Of
-    several processes each counts its own, and the one that stops ends the training.
+    batch's images as far as its data samples tell them. The batch leaves no trace in the model:
+    ``aicore.OptimWrapper`` skips its update, and the running statistics are put back. A resumed
+    training goes on counting, with the count of the first process; of several processes each
+    counts its own, and the one that stops ends the training.
 
     Example:
         >>> custom_hooks = [dict(type="aicore.InvalidLossHook", max_times=3)]
@@ -48,11 +51,25 @@ class InvalidLossHook(Hook):
             )
         self.max_times = max_times
         self._iterations: list[int] = []  # those with an invalid loss, counted from 1
+        self._buffers: list[torch.Tensor] = []
+        self._kept: list[torch.Tensor] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Makes room for a copy of the running statistics."""
+        buffers = plain_model(runner.model).buffers()
+        self._buffers = [buffer for buffer in buffers if buffer.is_floating_point()]
+        self._kept = [buffer.clone() for buffer in self._buffers]
+
+    @torch.no_grad()
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Keeps the running statistics, which a nan would spoil for good."""
+        if self._buffers:
+            torch._foreach_copy_(self._kept, self._buffers)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Looks at the losses.
+        """Looks at the losses; after an invalid one the running statistics are as before it.
 
         Raises:
             DataError: They are invalid, and have been too often.
@@ -60,6 +77,9 @@ class InvalidLossHook(Hook):
         losses = _losses(outputs or {})
         if all(math.isfinite(value) for values in losses.values() for value in values):
             return
+        if self._buffers:
+            with torch.no_grad():
+                torch._foreach_copy_(self._buffers, self._kept)
         self._iterations.append(runner.iter + 1)
         line = json.dumps(
             {

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from aicore.engine.distributed import plain_model
 from aicore.errors import CheckpointError, ConfigError, did_you_mean
 from aicore.registry import HOOKS, MODELS, explain_build_errors
 
@@ -73,7 +73,7 @@ class LossSwitchHook(Hook):
             ConfigError: A path is not in the model, its value cannot be set, or a new loss has
                 parameters to train.
         """
-        model = _plain_model(runner)
+        model = plain_model(runner.model)
         self._build(runner)
         self._revert()
         try:
@@ -95,7 +95,7 @@ class LossSwitchHook(Hook):
             for path, value in values.items()
             if isinstance(value, nn.Module)
         )
-        model, active = _plain_model(runner), self._active
+        model, active = plain_model(runner.model), self._active
         self._revert()
         own = {key: w for key, w in model.state_dict().items() if key.startswith(switched)}
         held_by_others = self._modules.state_dict()
@@ -146,7 +146,7 @@ class LossSwitchHook(Hook):
         if count == made:
             return
         self._revert()
-        self._make(_plain_model(runner), count)
+        self._make(plain_model(runner.model), count)
         for switch, values in zip(self.switches[made:count], self._values[made:count], strict=True):
             runner.logger.info(
                 f"LossSwitchHook, from epoch {switch['epoch'] + 1} on: "
@@ -234,7 +234,3 @@ def _set(path: str, owner: Any, name: str, value: Any) -> None:
 
 def _shown(value: Any) -> str:
     return type(value).__name__ if isinstance(value, nn.Module) else repr(value)
-
-
-def _plain_model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from aicore.engine.distributed import broadcast_object
+from aicore.engine.distributed import broadcast_object, plain_model
 from aicore.engine.rescaling import rescale_batch
 from aicore.errors import ConfigError
 from aicore.registry import HOOKS
@@ -117,7 +116,7 @@ class MultiScaleHook(Hook):
             training = kwargs.get("training", args[1] if len(args) > 1 else False)
             return self._rescaled(batch, self.size_at(seed, runner.iter)) if training else None
 
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = plain_model(runner.model)
         handle = model.data_preprocessor.register_forward_hook(rescale, with_kwargs=True)
         runner.on_exit.callback(handle.remove)
 

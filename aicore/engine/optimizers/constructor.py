@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
+from aicore.engine.distributed import plain_model
 from aicore.engine.optimizers.wrapper import OptimWrapper
 from aicore.errors import ConfigError, did_you_mean
 from aicore.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -114,8 +114,7 @@ class OptimizerConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Returns the wrapped optimiser of a model, which may be wrapped itself (DDP)."""
-        if is_model_wrapper(model):
-            model = cast(nn.Module, model.module)
+        model = plain_model(model)
         self._check_modules(model)
         groups = self._groups(model)
         arguments = [

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce_params
+from mmengine.dist import all_reduce, all_reduce_params
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper as BaseOptimWrapper
 from torch import Tensor, nn
@@ -133,9 +133,17 @@ class OptimWrapper(BaseOptimWrapper):
         ranks continue with; the update that follows is the same up to rounding. Without several
         ranks, or at a boundary, it does nothing.
         """
-        if self.mid_accumulation:
-            gradients = [p.grad for p in self._parameters() if p.grad is not None]
-            all_reduce_params(gradients, op="mean")
+        if not self.mid_accumulation:
+            return
+        parameters = list(self._parameters())
+        # A part of the model can have had no share in this rank's batch, but in another's.
+        present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)
+        all_reduce(present, op="max")
+        taken = [p for p, has in zip(parameters, present.tolist(), strict=True) if has]
+        for parameter in taken:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        all_reduce_params([parameter.grad for parameter in taken], op="mean")
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the optimiser's state, the loss scaler's, and the waiting gradients.
@@ -144,6 +152,7 @@ class OptimWrapper(BaseOptimWrapper):
         see :meth:`average_pending_gradients`.
         """
         state = super().state_dict()
+        state["optimizer_type"] = type(self.optimizer).__name__
         if self._scaler is not None:
             state["loss_scaler"] = self._scaler.state_dict()
         if self.mid_accumulation:
@@ -165,11 +174,19 @@ class OptimWrapper(BaseOptimWrapper):
         without a scaler is left out.
 
         Raises:
-            CheckpointError: The state is of other parameter groups.
+            CheckpointError: The state is of another optimiser or of other parameter groups.
         """
         state = dict(state_dict)
         scaler_state = state.pop("loss_scaler", None)
         pending = state.pop("pending", None)
+        own = type(self.optimizer).__name__
+        before = state.pop("optimizer_type", own)
+        if before != own:
+            raise CheckpointError(
+                f"the optimiser's state in the checkpoint is of {before}, the config has {own}. "
+                "Resume with the optim_wrapper it was trained with, or start from its weights "
+                "alone with --load-from."
+            )
         try:
             super().load_state_dict(state)
         except ValueError as error:

@@ -86,15 +86,51 @@ def test_the_last_epoch_is_saved_whatever_the_interval(small_config, tmp_path):
     assert saved == ["epoch_2.pth", "epoch_3.pth"]
 
 
-def test_checkpoints_of_another_training_are_left_alone(small_config, tmp_path):
+def test_checkpoints_of_an_earlier_training_are_moved_not_lost(small_config, tmp_path, capsys):
     work_dir = tmp_path / "run"
     work_dir.mkdir()
-    (work_dir / "epoch_30.pth").write_bytes(b"another's")
+    earlier = ("best_accuracy_top1_epoch_9.pth", "epoch_0_iter_2.pth", "epoch_30.pth")
+    for name in earlier:
+        (work_dir / name).write_bytes(b"another's")
+    (work_dir / "mine.pth").write_bytes(b"")
 
     train(small_config(max_epochs=3), work_dir=work_dir)
 
     saved = [name for name in names(work_dir) if name.startswith("epoch")]
-    assert saved == ["epoch_2.pth", "epoch_3.pth", "epoch_30.pth"]
+    assert saved == ["epoch_2.pth", "epoch_3.pth"]
+    (folder,) = work_dir.glob("earlier_*")
+    assert sorted(file.name for file in folder.iterdir()) == sorted(earlier)
+    assert len(list(work_dir.glob("best_*"))) == 1
+    assert (work_dir / "mine.pth").exists()
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"3 checkpoints of an earlier training were moved to {folder}" in text
+
+
+def test_going_back_moves_what_came_later(small_config, tmp_path):
+    config, work_dir = small_config(max_epochs=3), tmp_path / "run"
+    keep = checkpoint_options(max_keep_ckpts=9)
+    train(config, work_dir=work_dir, options=keep)
+
+    train(config, work_dir=work_dir, resume=work_dir / "epoch_1.pth", options=keep)
+
+    (folder,) = work_dir.glob("earlier_*")
+    moved = {file.name for file in folder.iterdir() if file.name.startswith("epoch")}
+    assert moved == {"epoch_2.pth", "epoch_3.pth"}
+    saved = [name for name in names(work_dir) if name.startswith("epoch")]
+    assert saved == ["epoch_1.pth", "epoch_2.pth", "epoch_3.pth"]
+
+
+def test_a_best_checkpoint_that_a_crash_left_is_removed(small_config, tmp_path):
+    config, work_dir = small_config(max_epochs=2), tmp_path / "run"
+    train(config, work_dir=work_dir, options={"max_epochs": 1})
+    checkpoint = torch.load(work_dir / "epoch_1.pth", weights_only=False)
+    checkpoint["message_hub"]["runtime_info"]["best_score"] = -1.0  # the next one is better
+    torch.save(checkpoint, work_dir / "epoch_1.pth")
+    (work_dir / "best_accuracy_top1_epoch_0.pth").write_bytes(b"left over")
+
+    train(config, work_dir=work_dir, resume=True)
+
+    assert [file.name for file in work_dir.glob("best*")] == ["best_accuracy_top1_epoch_2.pth"]
 
 
 def test_what_a_killed_run_left_half_written_is_removed(small_config, tmp_path):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from aicore.engine.hooks import EarlyStoppingHook
+from aicore.errors import ConfigError
 
 
 def runner() -> SimpleNamespace:
@@ -57,3 +58,8 @@ def test_fine_tuning_begins_anew():
     fresh.before_train(run)
 
     assert not run.train_loop.stop_training
+
+
+def test_a_patience_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"patience = 0: expected at least 1"):
+        hook(patience=0)

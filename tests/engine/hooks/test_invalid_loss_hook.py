@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 from mmengine.hooks import CheckpointHook, RuntimeInfoHook
 from mmengine.runner.priority import get_priority
 from mmengine.structures import BaseDataElement
+from torch import nn
 
 from aicore.engine.hooks.ema_hook import EMAHook
 from aicore.engine.hooks.invalid_loss_hook import InvalidLossHook
@@ -173,3 +175,23 @@ def test_wrong_number_is_named(value):
     with pytest.raises(ConfigError) as caught:
         InvalidLossHook(max_times=value)
     assert str(caught.value).startswith(f"InvalidLossHook.max_times = {value!r}: expected ")
+
+
+def test_the_running_statistics_are_as_before_the_batch(tmp_path):
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    runner = SimpleNamespace(
+        model=model, epoch=0, iter=0, work_dir=str(tmp_path), logger=logging.getLogger("test")
+    )
+    hook = InvalidLossHook(max_times=3)
+    hook.before_train(runner)
+    expected: dict[str, torch.Tensor] = {}
+    for runner.iter, value in enumerate([1.0, math.nan, 2.0, math.inf]):
+        hook.before_train_iter(runner, runner.iter)
+        loss = model(torch.randn(2, 1, 3, 3) * value).mean()
+        if math.isfinite(value):
+            expected = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        hook.after_train_iter(runner, runner.iter, outputs={"loss": loss})
+
+        for name, buffer in model.named_buffers():
+            if buffer.is_floating_point():
+                assert torch.equal(buffer, expected[name]), (runner.iter, name)
