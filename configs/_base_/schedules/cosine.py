@@ -14,7 +14,12 @@ optim_wrapper = dict(
     amp="${amp}",
     accumulative_counts=1,  # iterations whose gradients are added up for one step
     clip_grad=None,  # e.g. dict(max_norm=10)
-    optimizer=dict(type="AdamW", lr="${learning_rate}", weight_decay="${weight_decay}"),
+    optimizer=dict(
+        type="AdamW",
+        lr="${learning_rate}",
+        weight_decay="${weight_decay}",
+        fused=True,  # one kernel for the whole update
+    ),
 )
 param_scheduler = [
     dict(

@@ -16,6 +16,7 @@ optim_wrapper = dict(
         lr="${learning_rate}",
         momentum=0.9,
         weight_decay="${weight_decay}",
+        fused=True,
     )
 )
 param_scheduler = [
