@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from aicore.apis import train
 from aicore.apis.setup import build_runner, open_config
 from aicore.engine.checkpoint import inference_weights, read_checkpoint
 from aicore.errors import ConfigError
+from tests.conftest import REPOSITORY
 
 # Compiled in full it takes a minute; the eager backend traces the same parts of the model.
 COMPILE = dict(_delete_=True, backend="eager")
@@ -121,3 +125,24 @@ def test_float16_needs_cuda(small_config, tmp_path):
         pytest.skip("there is CUDA")
     with pytest.raises(ConfigError, match=r"float16.*needs a CUDA device"):
         train(small_config(), work_dir=tmp_path / "run", options={"amp": "float16"})
+
+
+def test_in_two_processes(small_config, tmp_path):
+    config = small_config(compile=COMPILE, ema=True)
+    arguments = ["--amp", "--channels-last", "--work-dir", tmp_path / "run"]
+
+    done = subprocess.run(
+        ["tools/dist_train.sh", config, "2", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    checkpoint = read_checkpoint(tmp_path / "run" / "epoch_1.pth")
+    assert checkpoint["ema_state_dict"].keys() == checkpoint["state_dict"].keys()
+    assert all(torch.isfinite(w).all() for w in checkpoint["ema_state_dict"].values())
+    assert is_channels_last(four_dimensional(checkpoint["state_dict"]))
