@@ -85,11 +85,10 @@ def state_of(work_dir: Path) -> dict:
     checkpoint = torch.load(work_dir / LAST, weights_only=False)
     info = checkpoint.pop("message_hub")["runtime_info"]
     meta = checkpoint.pop("meta")
-    score = {key: info[key] for key in ("best_score", "iter", "epoch")}
     best = Path(info["best_ckpt"]).name
     return {
         **checkpoint,
-        **score,
+        "best_score": info["best_score"],
         "best": best,
         "best_weights": torch.load(work_dir / best, weights_only=False)["ema_state_dict"],
         "position": {key: meta[key] for key in ("epoch", "iter", "validation_pending")},
