@@ -56,6 +56,11 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+def _heed_interrupts() -> None:
+    """Undoes what a shell does to commands in the background, these tests perhaps among them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(folder: Path) -> Iterator[Start]:
     """A function ``start('dist_train.sh', 'config.py', 2, stub='wait', PORT='1234')``."""
@@ -73,6 +78,7 @@ def start(folder: Path) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=_heed_interrupts,
         )
         started.append(process)
         return process
