@@ -110,7 +110,7 @@ class TimmBackbone(BaseModule):
         model_name: timm's name.
         pretrained: See :func:`timm_weights`.
         in_channels: Channels of the input, 1 or 3.
-        out_indices: Which of timm's feature levels to return, lowest stride first.
+        out_indices: Which of timm's feature levels to return, lowest stride first; None for all.
         **kwargs: Further arguments of :func:`timm.create_model`.
     """
 
@@ -119,25 +119,28 @@ class TimmBackbone(BaseModule):
         model_name: str,
         pretrained: bool | str = False,
         in_channels: int = 3,
-        out_indices: Sequence[int] = (4,),
+        out_indices: Sequence[int] | None = (4,),
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        if out_indices is not None:
+            kwargs["out_indices"] = tuple(out_indices)
         with timm_weights(model_name, pretrained) as weights:
             self.model = timm.create_model(
-                model_name,
-                in_chans=in_channels,
-                features_only=True,
-                out_indices=tuple(out_indices),
-                **weights,
-                **kwargs,
+                model_name, in_chans=in_channels, features_only=True, **weights, **kwargs
             )
         self.out_channels: list[int] = self.model.feature_info.channels()
         """Channels of each returned feature map."""
+        self.stride: int = max(self.model.feature_info.reduction())
+        """Stride of the last of them: what height and width of an image have to be multiples of."""
+        self._channels_come_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
 
     def init_weights(self) -> None:
         """Keeps the weights: MMEngine would have timm draw new ones over the pretrained."""
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Returns one feature map per ``out_indices``, each N x C x H/stride x W/stride."""
-        return tuple(self.model(inputs))
+        features = self.model(inputs)
+        if self._channels_come_last:  # transformers such as Swin
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return tuple(features)

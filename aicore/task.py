@@ -28,6 +28,13 @@ class Task(Protocol):
     def draw(self, image: np.ndarray, record: dict[str, Any]) -> np.ndarray:
         """Returns a copy of ``image`` (HxWx3 uint8, BGR) with the record's labels drawn on it."""
 
+    def maps(self, record: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Returns what a prediction says of each pixel, by name; nothing for most tasks.
+
+        Each an H x W uint8 or uint16 array in the size of the image; a demo writes it beside the
+        annotated picture.
+        """
+
     def report(
         self, records: list[dict[str, Any]], classes: tuple[str, ...], folder: Path
     ) -> tuple[str, dict[str, Any]]:

@@ -29,6 +29,8 @@ def infer(
 ) -> list[dict[str, Any]]:
     """Runs a model on images; writes an annotated picture of each and ``predictions.json``.
 
+    Where the task says something of each pixel, that is written too: ``<image>_mask.png``.
+
     Args:
         config: Config file.
         checkpoint: The model's weights.
@@ -66,6 +68,8 @@ def infer(
         if not record["inspected"]:
             continue
         write_image(folder / f"{name}.png", inferencer.task.draw(image, record))
+        for kind, pixels in inferencer.task.maps(record).items():
+            write_image(folder / f"{name}_{kind}.png", pixels)
         if cam:
             write_image(folder / f"{name}_cam.png", inferencer.activation_map(file))
     write_records(folder / "predictions.json", records)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmpretrain.datasets import BaseDataset
 
-from aicore.datasets.base import InspectionDataset, require_images
+from aicore.datasets.base import InspectionDataset, require_images, unique_classes
+from aicore.datasets.files import is_hidden, read_labels, read_lines
 from aicore.errors import DataError, did_you_mean
 from aicore.registry import DATASETS
 from aicore.runtime.images import IMAGE_SUFFIXES
@@ -54,11 +54,11 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
         self.from_list = self.split.suffix == ".txt"
         metainfo = dict(metainfo or {})
         if not metainfo.get("classes"):
-            metainfo["classes"] = self._labels_file() if self.from_list else self._folders()
-        metainfo["classes"] = tuple(metainfo["classes"])
-        repeated = [name for name, n in Counter(metainfo["classes"]).items() if n > 1]
-        if repeated:
-            raise DataError(f"classes holds {repeated[0]!r} more than once: names must differ.")
+            labels_file = self.split.with_name("labels.txt")
+            metainfo["classes"] = (
+                read_labels(labels_file, "a list file") if self.from_list else self._folders()
+            )
+        metainfo["classes"] = unique_classes(metainfo["classes"])
         super().__init__(
             ann_file="",
             metainfo=metainfo,
@@ -108,23 +108,14 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
             {"img_path": str(path), "gt_label": label}
             for label, name in enumerate(self.CLASSES)
             for path in sorted((self.split / name).rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(path, self.split)
+            if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path, self.split)
         ]
-
-    def _labels_file(self) -> list[str]:
-        file = self.split.with_name("labels.txt")
-        if not file.is_file():
-            raise DataError(
-                f"{str(file)!r} does not exist: a list file needs labels.txt beside it, one class "
-                "name a line in the order of their indices, or classes = (...) in the config."
-            )
-        return [line.strip() for line in _lines(file) if line.strip()]
 
     def _from_list(self) -> list[dict[str, Any]]:
         if not self.split.is_file():
             return []
         records = []
-        for number, line in enumerate(_lines(self.split), start=1):
+        for number, line in enumerate(read_lines(self.split), start=1):
             if not line.strip():
                 continue
             path, label = self._split(line.strip())
@@ -161,15 +152,3 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
             f"{', '.join(self.CLASSES[:20])} nor an index 0..{len(self.CLASSES) - 1}."
             f"{did_you_mean(label, self.CLASSES)} Add it to labels.txt (or classes in the config)."
         )
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    """Tells whether a path below ``folder`` is one of ``._a.png`` or ``.thumbnails/a.png``."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{str(file)!r} is not a text file in UTF-8: {error}.") from error

@@ -1,13 +1,10 @@
-"""Classifiers and their losses."""
+"""Classifiers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from mmpretrain.models import TimmClassifier as BaseTimmClassifier
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from aicore.backbones import timm_weights
 from aicore.errors import ConfigError
@@ -70,45 +67,3 @@ def _check_class_weight(loss: dict, num_classes: int) -> None:
             f"model.loss.class_weight has {len(weights)} values for {num_classes} classes: "
             "give one weight per class, in the order of classes."
         )
-
-
-@MODELS.register_module()
-class SoftmaxFocalLoss(nn.Module):
-    """Focal loss over softmax scores: easy examples count less.
-
-    ``-w_c * (1 - p_c)^gamma * log p_c`` for the true class c, averaged over the batch; with soft
-    targets (mixup) the sum over the classes weighted by the target. Unlike mmpretrain's sigmoid
-    ``FocalLoss`` it trains the softmax scores that the classifier predicts with.
-    Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
-
-    Args:
-        gamma: How strongly easy examples are played down; 0 is cross entropy.
-        class_weight: One weight per class, or None.
-        loss_weight: Factor on the result.
-    """
-
-    def __init__(
-        self,
-        gamma: float = 2.0,
-        class_weight: list[float] | None = None,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.gamma = gamma
-        self.loss_weight = loss_weight
-        self.class_weight = class_weight
-
-    def forward(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
-        """Returns the loss, a scalar.
-
-        Args:
-            cls_score: Logits, N x C.
-            label: Class indices, N, or soft targets, N x C.
-            **kwargs: Ignored, as mmpretrain's heads pass ``avg_factor``.
-        """
-        log_p = F.log_softmax(cls_score, dim=1)
-        target = label if label.dim() == 2 else F.one_hot(label, cls_score.size(1))
-        loss = -target * (1 - log_p.exp()) ** self.gamma * log_p
-        if self.class_weight is not None:
-            loss = loss * torch.as_tensor(self.class_weight, device=loss.device, dtype=loss.dtype)
-        return self.loss_weight * loss.sum(dim=1).mean()

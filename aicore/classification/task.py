@@ -56,6 +56,10 @@ class Classification:
             return draw_caption(image, caption, GREEN)
         return draw_caption(image, f"{caption} (is {truth})", RED)
 
+    def maps(self, record: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Returns nothing: a class holds for the whole image."""
+        return {}
+
     def report(
         self, records: list[dict[str, Any]], classes: tuple[str, ...], folder: Path
     ) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,8 @@ set second::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ class InspectionDataset(BaseDataset):
         """Returns the class indices that a record's annotation holds, for counts and checks."""
         raise NotImplementedError
 
+    def pixels_of(self, record: dict[str, Any]) -> list[int] | None:
+        """Returns how many pixels of each class the annotation holds; None where it has no mask."""
+        return None
+
     def faults_of(self, record: dict[str, Any]) -> list[str]:
         """Returns what is wrong with a record's annotation, a sentence each; none by default."""
         labels = self.labels_of(record)
@@ -75,6 +80,19 @@ class InspectionDataset(BaseDataset):
             for label in labels
             if not 0 <= label < count
         ]
+
+
+def unique_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns class names as a tuple.
+
+    Raises:
+        DataError: A name occurs twice.
+    """
+    names = tuple(names)
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"classes holds {repeated[0]!r} more than once: names must differ.")
+    return names
 
 
 def base_datasets(dataset: Any) -> Iterator[InspectionDataset]:

@@ -143,7 +143,7 @@ def doubts(splits: dict[str, list[Item]]) -> list[str]:
     return sentences
 
 
-def write_lists(splits: dict[str, list[Item]], out: Path) -> list[Path]:
+def write_lists(splits: dict[str, list[Item]], out: Path, paths_only: bool = False) -> list[Path]:
     """Writes a list file ``<split>.txt`` for each split, and ``labels.txt``.
 
     A line is ``<path> <class>``, with a tab between the two where one of them holds a blank.
@@ -151,6 +151,8 @@ def write_lists(splits: dict[str, list[Item]], out: Path) -> list[Path]:
     Args:
         splits: Images of each split.
         out: Folder to write into; made where it does not exist.
+        paths_only: Whether a line is the path alone, for tasks whose annotations lie elsewhere;
+            there is no ``labels.txt`` then.
 
     Returns:
         The files.
@@ -161,9 +163,11 @@ def write_lists(splits: dict[str, list[Item]], out: Path) -> list[Path]:
     """
     labels = sorted({item.label for part in splits.values() for item in part})
     texts = {
-        out / f"{name}.txt": "".join(_line(item) for item in part) for name, part in splits.items()
+        out / f"{name}.txt": "".join(_line(item, paths_only) for item in part)
+        for name, part in splits.items()
     }
-    texts[out / "labels.txt"] = "".join(f"{label}\n" for label in labels)
+    if not paths_only:
+        texts[out / "labels.txt"] = "".join(f"{label}\n" for label in labels)
     stale = [out / f"{name}.txt" for name in SPLITS if name not in splits]
     for file in [*texts, *stale]:
         if file.exists() and file.read_bytes() != texts.get(file, "").encode():
@@ -222,10 +226,10 @@ def _captures(option: str, pattern: re.Pattern[str], paths: list[str]) -> list[s
     return [text for text in found if text]
 
 
-def _line(item: Item) -> str:
+def _line(item: Item, path_only: bool) -> str:
     separator = "\t" if " " in item.path + item.label else " "
-    line = f"{item.path}{separator}{item.label}"
-    tabs = separator.count("\t")
+    line = item.path if path_only else f"{item.path}{separator}{item.label}"
+    tabs = 0 if path_only else separator.count("\t")
     if line.strip() != line or line.splitlines() != [line] or line.count("\t") != tabs:
         raise DataError(
             f"{item.path!r} of class {item.label!r} cannot stand in a list file: rename it, "

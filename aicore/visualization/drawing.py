@@ -52,6 +52,77 @@ def draw_caption(image: np.ndarray, text: str, color: Color) -> np.ndarray:
     return np.vstack([image, np.asarray(strip)[:, :, ::-1]])
 
 
+def class_color(index: int) -> Color:
+    """Returns a colour for a class; classes close to each other in number differ most."""
+    hue = (index * 0.618034 + 0.9) % 1.0  # the golden ratio spreads any number of them evenly
+    value = 255 if index % 2 else 215
+    pixel = np.uint8([[[round(hue * 179), 230, value]]])
+    blue, green, red = cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0].tolist()
+    return blue, green, red
+
+
+def draw_areas(
+    image: np.ndarray, areas: Sequence[tuple[np.ndarray, Color]], opacity: float = 0.4
+) -> np.ndarray:
+    """Returns the image with areas tinted, and a contour around each of their regions.
+
+    Args:
+        image: HxW or HxWx3.
+        areas: Masks (bool, scaled to the image where they have another size) and their colours.
+        opacity: Of the tint, 0..1; the contour is opaque.
+    """
+    image = to_display(image).copy()
+    height, width = image.shape[:2]
+    thickness = max(1, round(max(height, width) / 400))
+    for mask, color in areas:
+        mask = mask.astype(np.uint8)
+        if mask.shape != (height, width):
+            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        inside = mask > 0
+        image[inside] = np.round((1 - opacity) * image[inside] + opacity * np.array(color))
+        contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, contours, -1, color, thickness)
+    return image
+
+
+def draw_legend(image: np.ndarray, entries: Sequence[tuple[str, Color]]) -> np.ndarray:
+    """Returns the image with a black strip below: a square of its colour before each text.
+
+    Entries that do not fit into a line go to the next one.
+    """
+    image = to_display(image)
+    height, width = image.shape[:2]
+    size = max(10, min(round(max(height, width) * 0.05), 28))
+    line, gap = round(size * 1.5), size // 2
+    places, x, row = [], gap, 0
+    for text, color in entries:
+        needed = size + gap + round(font_for(text, size).getlength(text)) + gap
+        if x > gap and x + needed > width:
+            x, row = gap, row + 1
+        places.append((text, color, x, row))
+        x += needed
+    strip = Image.new("RGB", (width, (row + 1) * line if entries else 0))
+    draw = ImageDraw.Draw(strip)
+    for text, color, left, row in places:
+        top = row * line + (line - size) // 2
+        draw.rectangle((left, top, left + size - 2, top + size - 2), fill=color[::-1])
+        font = font_for(text, size)
+        draw.text((left + size + gap // 2, row * line), text, font=font, fill="white")
+    return np.vstack([image, np.asarray(strip)[:, :, ::-1]])
+
+
+def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns images next to each other, aligned at the top, with a gap between them."""
+    images = [to_display(image) for image in images]
+    height = max(image.shape[0] for image in images)
+    columns = []
+    for image in images:
+        padded = np.full((height, image.shape[1] + 4, 3), 40, np.uint8)
+        padded[: image.shape[0], :-4] = image
+        columns.append(padded)
+    return np.hstack(columns)[:, :-4]
+
+
 def tile(images: Sequence[np.ndarray], columns: int, cell: int) -> np.ndarray:
     """Returns the images as a grid, each scaled to fit a square of ``cell`` pixels."""
     rows = -(-len(images) // columns)

@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope, init_default_scope
 from torch.nn import functional as F  # noqa: N812
 
-from aicore.classification import SoftmaxFocalLoss, TimmClassifier
+from aicore.classification import TimmClassifier
 from aicore.config import load_config
 from aicore.errors import ConfigError
 from aicore.registry import MODELS
@@ -32,72 +32,6 @@ def logits():
 
 
 LABELS = torch.tensor([0, 3, 1, 1, 2, 0])
-
-
-# ---- focal loss ----
-
-
-def plain_focal_loss(logits, targets, gamma, weights) -> float:
-    """The formula of the paper, one number after the other."""
-    total = 0.0
-    for row, target in zip(logits.tolist(), targets.tolist(), strict=True):
-        exponents = [math.exp(value) for value in row]
-        for index, share in enumerate(target):
-            p = exponents[index] / sum(exponents)
-            total -= share * weights[index] * (1 - p) ** gamma * math.log(p)
-    return total / len(targets)
-
-
-@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 0.5, 3.0]])
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-@pytest.mark.parametrize("soft", [False, True])
-def test_focal_loss_is_its_formula(logits, gamma, weights, soft):
-    targets = F.one_hot(LABELS, 4).float()
-    if soft:
-        targets = 0.7 * targets + 0.3 * targets.flip(0)
-
-    loss = SoftmaxFocalLoss(gamma, weights, loss_weight=2.0)(logits, targets if soft else LABELS)
-
-    expected = plain_focal_loss(logits, targets, gamma, weights or [1.0] * 4)
-    assert float(loss) == pytest.approx(2 * expected, rel=1e-5)
-
-
-def test_focal_loss_without_gamma_is_cross_entropy(logits):
-    logits.requires_grad_()
-    focal = SoftmaxFocalLoss(gamma=0)(logits, LABELS)
-    cross_entropy = F.cross_entropy(logits, LABELS)
-
-    assert torch.allclose(focal, cross_entropy)
-    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (focal, cross_entropy)]
-    assert torch.allclose(*gradients, atol=1e-6)
-
-
-def test_easy_examples_count_less(logits):
-    easy = torch.tensor([[9.0, 0.0, 0.0, 0.0]])
-    hard = torch.tensor([[0.0, 1.0, 0.0, 0.0]])
-    label = torch.tensor([0])
-
-    ratios = [
-        float(SoftmaxFocalLoss(gamma=2)(x, label) / F.cross_entropy(x, label)) for x in (easy, hard)
-    ]
-
-    assert ratios[0] < 1e-6 < 0.5 < ratios[1] < 1
-
-
-def test_focal_loss_at_the_ends_of_the_range():
-    extreme = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
-
-    loss = SoftmaxFocalLoss()(extreme, torch.tensor([0, 0]))
-
-    assert loss.item() == pytest.approx(200)
-    (gradient,) = torch.autograd.grad(loss, extreme)
-    assert gradient.isfinite().all()
-
-
-def test_arguments_of_mmpretrains_heads_are_ignored(logits):
-    loss = SoftmaxFocalLoss()
-
-    assert loss(logits, LABELS, avg_factor=3) == loss(logits, LABELS)
 
 
 # ---- the classifier ----

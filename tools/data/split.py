@@ -52,6 +52,11 @@ def parse_arguments() -> argparse.Namespace:
         type=pattern,
         help="images with the same first group (one part, one lot) stay in one split",
     )
+    parser.add_argument(
+        "--paths-only",
+        action="store_true",
+        help="write the paths without the class, for segmentation: the class only stratifies",
+    )
     parser.add_argument("--include", metavar="GLOB", help="take only such images, e.g. '*.jpg'")
     for name, share in (("val", 0.2), ("test", 0.0)):
         parser.add_argument(
@@ -85,7 +90,7 @@ def main() -> None:
         arguments.images, arguments.label_from, arguments.group_from, arguments.include
     )
     splits = split_items(items, shares, arguments.seed)
-    files = write_lists(splits, arguments.out)
+    files = write_lists(splits, arguments.out, arguments.paths_only)
     labels = sorted({item.label for item in items})
     counts = {
         name: [sum(item.label == label for item in part) for label in labels]
@@ -98,7 +103,7 @@ def main() -> None:
         print(f"warning: {sentence}")
     print(f"\nwritten: {', '.join(map(str, files))}\nin the config:")
     print(f"    data_root = {arguments.images.resolve().as_posix()!r}")
-    for name, file in zip(splits, files, strict=False):  # labels.txt is the last file
+    for name, file in zip(splits, files, strict=False):  # labels.txt, if any, is the last file
         print(f"    {SETTINGS[name].format(file.resolve().as_posix())}")
 
 

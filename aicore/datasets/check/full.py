@@ -176,6 +176,7 @@ def _figures(split: Split, pictures: dict[str, Picture | ImageError]) -> SplitFi
         _span([picture.width for picture in readable]),
         _span([picture.height for picture in readable]),
         len({(picture.width, picture.height) for picture in readable}),
+        split.pixel_shares(),
     )
 
 

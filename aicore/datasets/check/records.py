@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -25,6 +25,7 @@ class Split:
         paths: Image path of each record.
         labels: Sorted class indices that each record's annotation holds.
         faults: What is wrong with each record's annotation, mostly nothing.
+        pixels: Number of pixels of each class, over all records; empty without masks.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Split:
     paths: list[str]
     labels: list[tuple[int, ...]]
     faults: list[list[str]]
+    pixels: list[int] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """Returns the number of labels of each class; last the images without any label."""
@@ -39,6 +41,11 @@ class Split:
         counts = {name: found[index] for index, name in enumerate(self.classes)}
         unlabelled = sum(not labels for labels in self.labels)
         return {**counts, NO_LABEL: unlabelled} if unlabelled else counts
+
+    def pixel_shares(self) -> dict[str, float]:
+        """Returns the share of all labelled pixels in [0, 1] that each class has; if there are."""
+        total = sum(self.pixels)
+        return {n: p / total for n, p in zip(self.classes, self.pixels, strict=False)}
 
     def summary(self) -> str:
         """Returns the number of images and of labels of each class, as one line."""
@@ -105,6 +112,10 @@ def read_split(name: str, dataset: Dataset) -> Split:
                 labels, faults = [], [str(error)]
             split.labels.append(tuple(sorted(labels)))
             split.faults.append(faults)
+            pixels = part.pixels_of(record)
+            if pixels:
+                so_far = split.pixels or [0] * len(pixels)
+                split.pixels[:] = [a + b for a, b in zip(so_far, pixels, strict=True)]
     return split
 
 

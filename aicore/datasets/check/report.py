@@ -42,6 +42,7 @@ class SplitFigures:
         width: Smallest, median and largest in pixels; empty where no image could be read.
         height: As ``width``.
         sizes: Number of different sizes.
+        pixel_shares: Share of the labelled pixels in [0, 1] of each class; empty without masks.
     """
 
     images: int
@@ -50,6 +51,7 @@ class SplitFigures:
     width: list[int]
     height: list[int]
     sizes: int
+    pixel_shares: dict[str, float] = field(default_factory=dict)
 
     def line(self) -> str:
         """Returns kinds and sizes as one line of text."""
@@ -124,7 +126,21 @@ class Report:
         ]
         lines = table(rows)
         hidden = len(classes) - _MOST_CLASSES
-        return [*lines, f"and {hidden} more classes"] if hidden > 0 else lines
+        if hidden > 0:
+            lines.append(f"and {hidden} more classes")
+        with_masks = {name: s for name, s in self.splits.items() if s.pixel_shares}
+        if with_masks:
+            rows = [["share of the pixels", *with_masks]]
+            rows += [
+                [name, *(_percent(s.pixel_shares.get(name)) for s in with_masks.values())]
+                for name in classes[:_MOST_CLASSES]
+            ]
+            lines += ["", *table(rows)]
+        return lines
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.3f} %"
 
 
 def table(rows: list[list[str]]) -> list[str]:

@@ -1,0 +1,276 @@
+"""Semantic segmentation data: a folder or list of images, and a mask file for each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmseg.datasets import BaseSegDataset
+from PIL import ExifTags, Image
+from tqdm import tqdm
+
+from aicore.datasets.base import InspectionDataset, require_images, unique_classes
+from aicore.datasets.files import is_hidden, read_labels, read_lines
+from aicore.errors import ConfigError, DataError
+from aicore.registry import DATASETS
+from aicore.runtime.images import IMAGE_SUFFIXES
+from aicore.segmentation.masks import IGNORE, build_mask_format
+
+_TWO_FILES = re.compile(
+    r"(.+(?:{0})) (.+(?:{0}))".format("|".join(map(re.escape, IMAGE_SUFFIXES))), re.IGNORECASE
+)
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+@dataclass(frozen=True)
+class MaskFigures:
+    """What one mask holds."""
+
+    pixels: tuple[int, ...] = ()
+    """Of each class."""
+    ignored: int = 0
+    """Pixels that do not count."""
+    fault: str = ""
+    """What is wrong with the file; nothing is counted then."""
+
+
+@DATASETS.register_module()
+class SegmentationDataset(InspectionDataset, BaseSegDataset):
+    """One mask file per image.
+
+    ``split`` is a folder below ``data_root/images``, read to its depth, or a list file (``.txt``)
+    below ``data_root``: one image a line, its path relative to ``data_root/images``, with or
+    without its suffix. A line may name the mask too, relative to ``data_root``, after a tab.
+
+    ``masks`` says where the mask of an image lies, relative to ``data_root``: ``{path}`` stands for
+    the image's path relative to ``images`` without its suffix, ``{folder}`` and ``{name}`` for its
+    two parts. A folder alone means ``<folder>/{path}.png``.
+
+    The classes are ``classes``, else the lines of ``labels.txt`` in ``data_root``; the first one is
+    the background.
+
+    Args:
+        split: Folder or list file.
+        data_root: Folder that all paths are relative to.
+        images: Folder of the images; empty for ``data_root`` itself.
+        masks: Where the mask of an image lies.
+        mask_format: How mask files are to be read, see
+            :class:`aicore.segmentation.masks.MaskFormat`.
+        metainfo: ``dict(classes=(...))`` in the order of the model's outputs; or None.
+        lazy_init: Whether to read the class names only.
+        **kwargs: Further arguments of :class:`mmseg.datasets.BaseSegDataset`.
+
+    Raises:
+        DataError: The split is missing or holds no image; a line of the list file is not of the
+            form above; the classes are not to be had.
+        ConfigError: ``masks`` or ``mask_format`` is wrong.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        data_root: str = "",
+        images: str = "images",
+        masks: str = "masks/{path}.png",
+        mask_format: Mapping[str, Any] | None = None,
+        metainfo: dict | None = None,
+        lazy_init: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        root = Path(data_root).expanduser()
+        self.root, self.image_root = root, root / images
+        self.from_list = split.endswith(".txt")
+        self.split = (root if self.from_list else self.image_root) / split
+        self.masks = _check_template(masks if "{" in masks else f"{masks}/{{path}}.png")
+        metainfo = dict(metainfo or {})
+        metainfo["classes"] = unique_classes(
+            metainfo.get("classes")
+            or read_labels(root / "labels.txt", "a data set without classes")
+        )
+        self.mask_format = build_mask_format(metainfo["classes"], mask_format)
+        self._figures: dict[str, MaskFigures] = {}
+        super().__init__(
+            data_root=str(root), data_prefix={}, metainfo=metainfo, lazy_init=lazy_init, **kwargs
+        )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Returns a record ``{'img_path', 'seg_map_path', 'relative_path'}`` for each image.
+
+        ``seg_map_path`` is None where a missing mask means background.
+        """
+        pairs = self._from_list() if self.from_list else self._from_folder()
+        require_images(
+            len(pairs),
+            self.split,
+            expected=f"a list file or a folder with {', '.join(IMAGE_SUFFIXES)}",
+            example=f"{self.split}: part_001" if self.from_list else f"{self.split}/part_001.png",
+        )
+        missing_is_background = self.mask_format.missing_is_background
+        return [
+            {
+                "img_path": str(image),
+                "seg_map_path": str(mask) if not missing_is_background or mask.is_file() else None,
+                "relative_path": image.relative_to(self.image_root).as_posix()
+                if image.is_relative_to(self.image_root)
+                else image.as_posix(),
+                "seg_fields": [],
+            }
+            for image, mask in pairs
+        ]
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Returns the record ``idx`` with what :class:`aicore.LoadMask` needs to read its mask."""
+        return {**super().get_data_info(idx), "mask_format": self.mask_format}
+
+    # ---- what checks and samplers ask ----
+
+    def labels_of(self, record: dict[str, Any]) -> list[int]:
+        """Returns the indices of the classes that the image's mask shows.
+
+        Raises:
+            DataError: The mask cannot be read.
+        """
+        figures = self._figures_of(record)
+        if figures.fault:
+            raise DataError(figures.fault)
+        return [index for index, count in enumerate(figures.pixels) if count]
+
+    def pixels_of(self, record: dict[str, Any]) -> list[int] | None:
+        """Returns the number of pixels of each class; None for a mask that cannot be read."""
+        return list(self._figures_of(record).pixels) or None
+
+    def faults_of(self, record: dict[str, Any]) -> list[str]:
+        """Returns what is wrong with the image's mask."""
+        figures = self._figures_of(record)
+        if figures.fault:
+            return [figures.fault]
+        if figures.ignored and self._nothing_but_background():
+            return [
+                f"mask {record['seg_map_path']!r} has {figures.ignored} pixels to ignore, and no "
+                "mask of the split shows any class but the first: if "
+                f"{self.mask_format.ignore[0]} means defective, set mask_format = "
+                "dict(threshold=127)"
+            ]
+        return []
+
+    def _nothing_but_background(self) -> bool:
+        return not any(sum(figures.pixels[1:]) for figures in self._figures.values())
+
+    def _figures_of(self, record: dict[str, Any]) -> MaskFigures:
+        """Returns a mask's figures; the first call reads the masks of the whole split."""
+        if not self._figures:
+            records = [self.get_data_info(index) for index in range(len(self))]
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                found = pool.map(self._look_at, records)
+                bar = tqdm(found, "reading masks", len(records), disable=None, leave=False)
+                self._figures = {
+                    record["img_path"]: figures
+                    for record, figures in zip(records, bar, strict=True)
+                }
+        return self._figures[record["img_path"]]
+
+    def _look_at(self, record: dict[str, Any]) -> MaskFigures:
+        size = _size_of_image(record["img_path"])
+        classes = len(self.metainfo["classes"])
+        if record["seg_map_path"] is None:
+            return MaskFigures((size[0] * size[1] if size else 0, *[0] * (classes - 1)))
+        try:
+            mask = self.mask_format.read(record["seg_map_path"], record["relative_path"])
+        except DataError as error:
+            return MaskFigures(fault=str(error).rstrip("."))
+        if size and mask.shape != size:
+            fault = size_differs(record["seg_map_path"], mask.shape, record["img_path"], size)
+            return MaskFigures(fault=fault)
+        counts = np.bincount(mask.ravel(), minlength=IGNORE + 1)
+        return MaskFigures(tuple(counts[:classes].tolist()), int(counts[IGNORE]))
+
+    # ---- files ----
+
+    def _from_folder(self) -> list[tuple[Path, Path]]:
+        files = sorted(
+            path
+            for path in self.split.rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path, self.split)
+        )
+        pairs = [(path, self._mask_of(path)) for path in files]
+        # Masks may lie beside their images: those are no images themselves.
+        masks = {mask for image, mask in pairs if mask != image}
+        return [(image, mask) for image, mask in pairs if image not in masks]
+
+    def _from_list(self) -> list[tuple[Path, Path]]:
+        if not self.split.is_file():
+            return []
+        pairs = []
+        for number, line in enumerate(read_lines(self.split), start=1):
+            if not line.strip():
+                continue
+            name, mask = self._split_line(line.strip(), number)
+            image = self._find_image(name)
+            pairs.append((image, self.root / mask if mask else self._mask_of(image)))
+        return pairs
+
+    def _split_line(self, line: str, number: int) -> tuple[str, str]:
+        """Splits a line of a list file into image and mask, which may be empty."""
+        if "\t" in line:
+            image, _, mask = line.partition("\t")
+            return image.strip(), mask.strip()
+        both = _TWO_FILES.fullmatch(line)
+        if both:
+            return both[1], both[2]
+        if " " in line and not line.lower().endswith(IMAGE_SUFFIXES):
+            raise DataError(
+                f"{self.split}, line {number}: {line!r} is not of the form '<image>' or '<image>, "
+                "tab, <mask>'. Lists for segmentation are written by tools/data/split.py "
+                "--paths-only."
+            )
+        return line, ""
+
+    def _find_image(self, name: str) -> Path:
+        path = self.image_root / name
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return path
+        candidates = [path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES]
+        return next((file for file in candidates if file.is_file()), candidates[0])
+
+    def _mask_of(self, image: Path) -> Path:
+        relative = image.relative_to(self.image_root).with_suffix("")
+        folder = relative.parent.as_posix().removeprefix(".")
+        return self.root / self.masks.format(
+            path=relative.as_posix(), folder=folder, name=relative.name
+        )
+
+
+def size_differs(mask: str, mask_size: Sequence[int], image: str, image_size: Sequence[int]) -> str:
+    """Returns the sentence on a mask of another size than its image; sizes: height, width."""
+    (mask_height, mask_width), (height, width) = mask_size[:2], image_size[:2]
+    return (
+        f"mask {mask!r} is {mask_width} x {mask_height} pixels (width x height), but its image "
+        f"{image!r} {width} x {height}: both have to agree"
+    )
+
+
+def _check_template(template: str) -> str:
+    try:
+        template.format(path="", folder="", name="")
+    except (KeyError, IndexError, ValueError) as error:
+        raise ConfigError(
+            f"masks = {template!r}: expected a path with {{path}}, or {{folder}} and {{name}}, of "
+            "the image, e.g. 'masks/{path}.png'."
+        ) from error
+    return template
+
+
+def _size_of_image(path: str) -> tuple[int, int] | None:
+    """Returns height and width of an image as it is shown, from its header; None if unreadable."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            return image.size if turned else image.size[::-1]
+    except (OSError, SyntaxError, ValueError):
+        return None

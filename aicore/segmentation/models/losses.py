@@ -1,0 +1,159 @@
+"""Losses of class maps, beside mmseg's own.
+
+Each takes logits N x C x H x W and labels N x H x W, counts no pixel of ``ignore_index``, and is 0
+where nothing is left.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmseg.models.losses import LovaszLoss as BaseLovaszLoss
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from aicore.registry import MODELS
+
+
+@MODELS.register_module()
+class DiceLoss(nn.Module):
+    """One minus the Dice coefficient of each class over the batch, averaged over its classes.
+
+    ``1 - (2 * sum(p * t) + s) / (sum(p) + sum(t) + s)`` with the softmax score p and the truth t
+    of a class. Classes that no label of the batch has do not count, so that a rare class is
+    neither lost among the others nor driven to zero where it is absent. mmseg's ``DiceLoss``
+    pools all classes of an image, and ignored pixels count in it as wrong.
+    Source: Milletari et al., V-Net, 3DV 2016, with the first power in the denominator.
+
+    Args:
+        smooth: s above.
+        class_weight: One weight per class, or None.
+        loss_weight: Factor on the result.
+        loss_name: Its name in the log.
+    """
+
+    def __init__(
+        self,
+        smooth: float = 0.0,
+        class_weight: list[float] | None = None,
+        loss_weight: float = 1.0,
+        loss_name: str = "loss_dice",
+    ) -> None:
+        super().__init__()
+        self.smooth = smooth
+        self.class_weight = class_weight
+        self.loss_weight = loss_weight
+        self.loss_name = loss_name
+
+    def forward(
+        self, logits: Tensor, label: Tensor, ignore_index: int = 255, **kwargs: Any
+    ) -> Tensor:
+        """Returns the loss, a scalar; see the module for the shapes."""
+        counted = (label != ignore_index)[:, None]
+        index = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
+        truth = (label[:, None] == index) & counted
+        score = logits.float().softmax(dim=1) * counted
+        axes = (0, 2, 3)
+        present = truth.sum(axes)
+        both = (score * truth).sum(axes)
+        total = score.sum(axes) + present
+        loss = 1 - (2 * both + self.smooth) / (total + self.smooth).clamp(min=1e-7)
+        weight = (present > 0).float()
+        if self.class_weight is not None:
+            weight = weight * weight.new_tensor(self.class_weight)
+        return self.loss_weight * (loss * weight).sum() / weight.sum().clamp(min=1e-7)
+
+
+@MODELS.register_module()
+class LovaszLoss(BaseLovaszLoss):
+    """mmseg's Lovász-Softmax loss over the batch, which is 0 where every pixel is ignored.
+
+    It follows the IoU of each class that the labels of the batch have.
+    Source: Berman et al., The Lovász-Softmax loss, CVPR 2018.
+
+    Args:
+        class_weight: One weight per class, or None.
+        loss_weight: Factor on the result.
+        loss_name: Its name in the log.
+    """
+
+    def __init__(
+        self,
+        class_weight: list[float] | None = None,
+        loss_weight: float = 1.0,
+        loss_name: str = "loss_lovasz",
+    ) -> None:
+        super().__init__(
+            reduction="none",
+            class_weight=class_weight,
+            loss_weight=loss_weight,
+            loss_name=loss_name,
+        )
+
+    def forward(
+        self, logits: Tensor, label: Tensor, ignore_index: int = 255, **kwargs: Any
+    ) -> Tensor:
+        """Returns the loss, a scalar; see the module for the shapes."""
+        counted = label != ignore_index
+        # mmseg's loses a dimension with a single pixel.
+        if counted.sum() < 2:
+            return logits.sum() * 0
+        return super().forward(logits.float(), label, ignore_index=ignore_index)
+
+
+@MODELS.register_module()
+class BoundaryLoss(nn.Module):
+    """Distance to the true boundary, weighted by the score: a far mistake costs more than a near.
+
+    The mean over pixels and classes of ``p * d``: the softmax score p of a class, and the signed
+    distance d to the edge of the class's true area, negative inside, in parts of the image's
+    longer side. Classes that an image does not have do not count in it. It tells nothing of
+    where a class is missing altogether: use it beside cross entropy or Dice. The distances are
+    computed on the CPU. mmseg's ``BoundaryLoss`` is another: PIDNet's, of a head of its own for
+    boundaries.
+    Source: Kervadec et al., Boundary loss for highly unbalanced segmentation, MIDL 2019.
+
+    Args:
+        loss_weight: Factor on the result.
+        loss_name: Its name in the log.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, loss_name: str = "loss_boundary") -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.loss_name = loss_name
+
+    def forward(
+        self, logits: Tensor, label: Tensor, ignore_index: int = 255, **kwargs: Any
+    ) -> Tensor:
+        """Returns the loss, a scalar, which may be negative; see the module for the shapes."""
+        classes = logits.shape[1]
+        distances = np.stack([_distances(item, classes) for item in label.cpu().numpy()])
+        distance = torch.from_numpy(distances).to(logits.device)
+        counted = (label != ignore_index)[:, None]
+        score = F.softmax(logits.float(), dim=1)
+        total = (score * distance * counted).sum()
+        return self.loss_weight * total / (counted.sum() * classes).clamp(min=1)
+
+
+def _distances(label: np.ndarray, classes: int) -> np.ndarray:
+    """Returns each class's signed distances, C x H x W float32; 0 for classes that are absent.
+
+    As in the paper's code the pixels at the edge have the distance 1 outside and 0 inside.
+    """
+    distances = np.zeros((classes, *label.shape), np.float32)
+    for index in np.unique(label):
+        if not 0 <= index < classes:
+            continue
+        inside = (label == index).astype(np.uint8)
+        if inside.all():
+            continue  # there is no edge
+        distances[index] = _to_zeros(1 - inside) - np.maximum(_to_zeros(inside) - 1, 0)
+    return distances / max(label.shape)
+
+
+def _to_zeros(mask: np.ndarray) -> np.ndarray:
+    return cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

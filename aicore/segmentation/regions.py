@@ -1,0 +1,121 @@
+"""Connected regions of a class: defects that were found, missed, or are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from aicore.segmentation.masks import IGNORE
+
+
+class RegionCounts(NamedTuple):
+    """How many regions there are, by what became of them."""
+
+    found: int = 0
+    """True regions that the prediction shows."""
+    missed: int = 0
+    """True regions that it does not."""
+    false: int = 0
+    """Predicted regions where nothing is."""
+
+
+@dataclass(frozen=True)
+class RegionRule:
+    """When a region counts, and when it is found.
+
+    Attributes:
+        min_area: Pixels, in the original image, below which a region counts neither as found,
+            nor as missed, nor as false.
+        min_overlap: Share in (0, 1] of a true region's pixels that have to be predicted as its
+            class for it to be found; and of a predicted region's pixels that have to be truly of
+            its class for it not to be false.
+    """
+
+    min_area: int = 10
+    min_overlap: float = 0.1
+
+    def count(self, truth: np.ndarray, prediction: np.ndarray) -> RegionCounts:
+        """Compares the regions of one class; regions touch at edges and corners.
+
+        Args:
+            truth: H x W bool.
+            prediction: H x W bool, without pixels that do not count.
+        """
+        hit = self._hits(truth, prediction)
+        real = self._hits(prediction, truth)
+        return RegionCounts(sum(hit), len(hit) - sum(hit), len(real) - sum(real))
+
+    def _hits(self, regions: np.ndarray, others: np.ndarray) -> list[bool]:
+        """Returns for each region of the first mask whether the second covers it."""
+        if not regions.any():
+            return []
+        _, labels, statistics, _ = cv2.connectedComponentsWithStats(
+            regions.astype(np.uint8), connectivity=8
+        )
+        areas = statistics[1:, cv2.CC_STAT_AREA]
+        covered = np.bincount(labels[others], minlength=len(areas) + 1)[1:]
+        return (covered >= self.min_overlap * areas)[areas >= self.min_area].tolist()
+
+    def count_classes(
+        self, truth: np.ndarray, prediction: np.ndarray, classes: int
+    ) -> list[RegionCounts]:
+        """Compares two class maps.
+
+        Args:
+            truth: H x W, class indices and 255 where nothing is known.
+            prediction: H x W, class indices.
+            classes: Number of classes; the first is the background.
+
+        Returns:
+            The counts of each class but the background, and at the end those of all of them taken
+            as one: whether a defect was found at all, whatever it was called.
+        """
+        known = truth != IGNORE
+        present = set(np.unique(truth)) | set(np.unique(prediction))
+        counts = [
+            self.count(truth == index, (prediction == index) & known)
+            if index in present
+            else RegionCounts()
+            for index in range(1, classes)
+        ]
+        return [*counts, self.count((truth > 0) & known, (prediction > 0) & known)]
+
+
+def list_regions(
+    mask: np.ndarray, score: np.ndarray | None, min_area: int
+) -> list[dict[str, object]]:
+    """Returns the regions of a mask, largest first, ready for JSON.
+
+    Args:
+        mask: H x W bool.
+        score: H x W, the class's score of each pixel; or None.
+        min_area: Pixels below which a region is left out.
+
+    Returns:
+        Dicts of ``pixels``, ``box`` (x, y, width, height in pixels) and, with a score, ``score``,
+        its mean over the region.
+    """
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8
+    )
+    regions = []
+    for number in sorted(range(1, count), key=lambda n: -statistics[n, cv2.CC_STAT_AREA]):
+        *box, pixels = statistics[number].tolist()
+        if pixels < min_area:
+            break
+        region: dict[str, object] = {"pixels": pixels, "box": box}
+        if score is not None:
+            region["score"] = round(float(score[_inside(labels, number, box)].mean()), 4)
+        regions.append(region)
+    return regions
+
+
+def _inside(labels: np.ndarray, number: int, box: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows and columns of one region's pixels."""
+    x, y, width, height = box
+    rows, columns = np.nonzero(labels[y : y + height, x : x + width] == number)
+    return rows + y, columns + x
