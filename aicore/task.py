@@ -7,6 +7,7 @@ object, ``task = dict(type='aicore.Classification')``, and shared code calls the
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ class Task(Protocol):
 
     inferencer: type
     """The task's subclass of :class:`aicore.engine.inferencer.Inferencer`."""
+    weight_sources: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]
+    """What renames the weights of other libraries, by the library's name."""
 
     def record(self, sample: BaseDataElement, classes: tuple[str, ...]) -> dict[str, Any]:
         """Returns what a data sample says, ready for JSON: truth and prediction, where present."""

@@ -1,4 +1,4 @@
-"""Measures the training engine: ``python tools/benchmark.py train CONFIG`` or ``... ema``."""
+"""Measures speed and memory: ``python tools/benchmark.py train CONFIG``, ``... ema`` ..."""
 
 import argparse
 
@@ -7,8 +7,8 @@ from aicore.cli import add_config_arguments, run
 
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description="Measure speed and memory of the training.")
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{train,ema}")
+    parser = argparse.ArgumentParser(description="Measure speed and memory beside the peers'.")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{train,ema,segmentation}")
 
     training = kinds.add_parser(
         "train",
@@ -45,7 +45,16 @@ def parse_arguments() -> argparse.Namespace:
         metavar="NAME",
         help="models of timm; default efficientnet_b1 resnet101",
     )
-    for kind in (training, ema):
+
+    segmentation = kinds.add_parser(
+        "segmentation",
+        help="a UNet's training step and the metric beside the peers'",
+        description="Measure a training step of a config's UNet or UNet++ beside "
+        "segmentation_models.pytorch's, and the metric beside mmseg's.",
+    )
+    add_config_arguments(segmentation)
+    segmentation.add_argument("--rounds", type=int, default=10, help="turns of each; default 10")
+    for kind in (training, ema, segmentation):
         kind.add_argument("--csv", metavar="FILE", help="where the figures go, too")
     return parser.parse_args()
 
@@ -54,7 +63,7 @@ def main() -> None:
     """Prints the table and writes the CSV."""
     arguments = parse_arguments()
     # They import torch, which --help need not wait for.
-    from aicore.apis.benchmark import benchmark_ema, benchmark_training
+    from aicore.apis.benchmark import benchmark_ema, benchmark_segmentation, benchmark_training
 
     if arguments.kind == "train":
         report = benchmark_training(
@@ -63,6 +72,10 @@ def main() -> None:
             rounds=arguments.rounds,
             switches=[name for name in arguments.switches.split(",") if name],
             options=arguments.cfg_options,
+        )
+    elif arguments.kind == "segmentation":
+        report = benchmark_segmentation(
+            arguments.config, arguments.rounds, options=arguments.cfg_options
         )
     else:
         report = benchmark_ema(arguments.models)

@@ -14,6 +14,11 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 # Task, config, and what makes it short.
 RUNS = [
     ("classification", CONFIGS / "classification/resnet18_sample.py", {"max_epochs": 18}),
+    (
+        "segmentation",
+        CONFIGS / "segmentation/unet_resnet18_sample.py",
+        {"max_epochs": 12, "amp": True, "channels_last": True},
+    ),
 ]
 
 

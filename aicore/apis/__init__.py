@@ -1,6 +1,7 @@
 """What the tools call: train, test, infer, and what shows data, logs and models."""
 
 from aicore.apis.browse import browse
+from aicore.apis.convert import convert_weights
 from aicore.apis.flops import measure_complexity
 from aicore.apis.infer import infer
 from aicore.apis.logs import plot_logs
@@ -11,6 +12,7 @@ from aicore.apis.train import train
 
 __all__ = [
     "browse",
+    "convert_weights",
     "infer",
     "measure_complexity",
     "open_config",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ class Classification:
     """Image classification, one class per image."""
 
     inferencer = ClassificationInferencer
+    weight_sources: ClassVar = {}  # timm's and torchvision's names are its own
 
     def record(self, sample: DataSample, classes: tuple[str, ...]) -> dict[str, Any]:
         """Returns ``truth``, ``prediction`` (class names), ``pred_score`` and ``pred_scores``."""

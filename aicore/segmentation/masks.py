@@ -284,6 +284,11 @@ def build_mask_format(classes: Sequence[str], settings: Mapping[str, Any] | None
     return MaskFormat(classes, **(settings or {}))
 
 
+def present_in(class_map: np.ndarray) -> list[int]:
+    """Returns the values that occur in a class map (H x W uint8), in ascending order."""
+    return np.flatnonzero(np.bincount(class_map.ravel(), minlength=IGNORE + 1)).tolist()
+
+
 def encode_mask(mask: np.ndarray) -> str:
     """Returns the run lengths of a binary mask (H x W) as COCO's compressed text."""
     return run_lengths.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()

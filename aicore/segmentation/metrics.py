@@ -35,16 +35,18 @@ class SegmentationMetric(BaseMetric):
     ``region_recall`` is undefined (NaN).
 
     Args:
-        min_region_area: See :class:`aicore.segmentation.regions.RegionRule`, ``min_area``.
+        min_region_area: See :class:`aicore.segmentation.regions.RegionRule`, ``min_area``; None
+            to look at no regions, which the CPU would have to find.
         min_region_overlap: ``min_overlap`` there.
         **kwargs: Further arguments of :class:`mmengine.evaluator.BaseMetric`.
     """
 
     def __init__(
-        self, min_region_area: int = 10, min_region_overlap: float = 0.1, **kwargs: Any
+        self, min_region_area: int | None = 10, min_region_overlap: float = 0.1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.rule = RegionRule(min_region_area, min_region_overlap)
+        has_regions = min_region_area is not None
+        self.rule = RegionRule(min_region_area, min_region_overlap) if has_regions else None
         self._begin()
 
     def _begin(self) -> None:
@@ -66,11 +68,12 @@ class SegmentationMetric(BaseMetric):
         prediction = torch.cat([item.flatten() for item in predictions])
         counts = confusion_matrix(truth, prediction, classes)
         self._confusion = counts if self._confusion is None else self._confusion + counts
-        regions = sum(
-            np.array(self.rule.count_classes(t.cpu().numpy(), p.cpu().numpy(), classes))
-            for t, p in zip(truths, predictions, strict=True)
-        )
-        self._regions = regions if self._regions is None else self._regions + regions
+        if self.rule is None:
+            return
+        for t, p in zip(truths, predictions, strict=True):
+            counts = self.rule.count_classes(_on_cpu(t), _on_cpu(p), classes)
+            counts = np.array(counts)
+            self._regions = counts if self._regions is None else self._regions + counts
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Not used: there is nothing to collect but the sums."""
@@ -99,6 +102,10 @@ class SegmentationMetric(BaseMetric):
             f"{self.prefix}/{name}" if self.prefix else name: value
             for name, value in summary(confusion.numpy(), regions.numpy()).items()
         }
+
+
+def _on_cpu(class_map: Tensor) -> np.ndarray:
+    return class_map.to(torch.uint8).cpu().numpy()
 
 
 def confusion_matrix(truth: Tensor, prediction: Tensor, classes: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from aicore.segmentation.masks import IGNORE
+from aicore.segmentation.masks import IGNORE, present_in
 
 
 class RegionCounts(NamedTuple):
@@ -66,8 +66,8 @@ class RegionRule:
         """Compares two class maps.
 
         Args:
-            truth: H x W, class indices and 255 where nothing is known.
-            prediction: H x W, class indices.
+            truth: H x W uint8, class indices and 255 where nothing is known.
+            prediction: H x W uint8, class indices.
             classes: Number of classes; the first is the background.
 
         Returns:
@@ -75,7 +75,7 @@ class RegionRule:
             as one: whether a defect was found at all, whatever it was called.
         """
         known = truth != IGNORE
-        present = set(np.unique(truth)) | set(np.unique(prediction))
+        present = {*present_in(truth), *present_in(prediction)}
         counts = [
             self.count(truth == index, (prediction == index) & known)
             if index in present

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from mmseg.structures import SegDataSample
 
 from aicore.registry import TASKS
 from aicore.runtime.images import read_image, write_image
 from aicore.segmentation.inferencer import SegmentationInferencer
-from aicore.segmentation.masks import IGNORE, decode_mask, encode_mask
+from aicore.segmentation.masks import IGNORE, decode_mask, encode_mask, present_in
 from aicore.segmentation.metrics import ANY_DEFECT, class_figures, confusion_matrix
 from aicore.segmentation.regions import RegionCounts, RegionRule, list_regions
+from aicore.segmentation.smp import from_smp
 from aicore.visualization.drawing import (
     class_color,
     draw_areas,
@@ -41,6 +43,7 @@ class Segmentation:
     """
 
     inferencer = SegmentationInferencer
+    weight_sources: ClassVar = {"smp": from_smp}
 
     def __init__(self, min_region_area: int = 10, min_region_overlap: float = 0.1) -> None:
         self.rule = RegionRule(min_region_area, min_region_overlap)
@@ -59,10 +62,10 @@ class Segmentation:
         record: dict[str, Any] = {}
         truth = prediction = None
         if "gt_sem_seg" in sample:
-            truth = sample.gt_sem_seg.data.squeeze(0).cpu()
+            truth = sample.gt_sem_seg.data.squeeze(0).to(torch.uint8).cpu()
             record["truth"] = _as_runs(truth.numpy(), classes)
         if "pred_sem_seg" in sample:
-            prediction = sample.pred_sem_seg.data.squeeze(0).cpu()
+            prediction = sample.pred_sem_seg.data.squeeze(0).to(torch.uint8).cpu()
             record["prediction"] = _as_runs(prediction.numpy(), classes)
             scores = sample.seg_logits.data.float().softmax(dim=0).cpu().numpy()
             record["pred_regions"] = self._regions(prediction.numpy(), scores, classes)
@@ -136,7 +139,7 @@ class Segmentation:
     ) -> list[dict[str, Any]]:
         regions = [
             {"class": classes[index], **region}
-            for index in np.unique(prediction).tolist()
+            for index in present_in(prediction)
             if index
             for region in list_regions(prediction == index, scores[index], self.rule.min_area)
         ]
@@ -158,7 +161,7 @@ def to_class_map(runs: dict[str, Any]) -> np.ndarray:
 
 def _as_runs(class_map: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
     entries: dict[str, dict[str, Any]] = {}
-    for index in np.unique(class_map).tolist():
+    for index in present_in(class_map):
         mask = class_map == index
         name = "(ignored)" if index == IGNORE else classes[index]
         entries[name] = {"index": index, "pixels": int(mask.sum())}

@@ -1,7 +1,7 @@
 _base_ = [
     "../_base_/models/unet.py",
     "../_base_/datasets/segmentation.py",
-    "../_base_/schedules/cosine.py",
+    "../_base_/schedules/cosine_encoder.py",
     "../_base_/default_runtime.py",
 ]
 model_name = "resnet18"

@@ -1,7 +1,8 @@
-"""What the shared engine costs and gains: whole trainings, and the moving average alone."""
+"""What things cost beside their peers: trainings, the moving average, a task's own parts."""
 
 from aicore.apis.benchmark.ema import benchmark_ema
 from aicore.apis.benchmark.report import Report
+from aicore.apis.benchmark.segmentation import benchmark_segmentation
 from aicore.apis.benchmark.training import benchmark_training
 
-__all__ = ["Report", "benchmark_ema", "benchmark_training"]
+__all__ = ["Report", "benchmark_ema", "benchmark_segmentation", "benchmark_training"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from statistics import median
 from types import SimpleNamespace
@@ -14,11 +13,9 @@ from torch import nn
 from tqdm import tqdm
 
 from aicore.apis.benchmark.report import Report, machine_facts
-from aicore.apis.benchmark.variant import synchronize
+from aicore.apis.benchmark.turns import measure_in_turns
 from aicore.backbones import timm_weights
 from aicore.engine.hooks import EMAHook
-
-_WARM_UP = 3
 
 
 def benchmark_ema(models: Sequence[str], rounds: int = 50) -> Report:
@@ -42,7 +39,7 @@ def benchmark_ema(models: Sequence[str], rounds: int = 50) -> Report:
     for name in tqdm(models, desc="models", disable=None):
         with timm_weights(name) as weights:
             model = timm.create_model(name, **weights).to(get_device())
-        ours, theirs = _measure([_our_update(model), _mmengine_update(model)], rounds)
+        ours, theirs = measure_in_turns([_our_update(model), _mmengine_update(model)], rounds)
         parameters = list(model.parameters())
         rows.append(
             {
@@ -67,17 +64,3 @@ def _our_update(model: nn.Module) -> Callable[[], None]:
 def _mmengine_update(model: nn.Module) -> Callable[[], None]:
     average = ExponentialMovingAverage(model)
     return lambda: average.update_parameters(model)
-
-
-def _measure(updates: Sequence[Callable[[], None]], rounds: int) -> list[list[float]]:
-    """Returns the seconds of each update in each round."""
-    seconds: list[list[float]] = [[] for _ in updates]
-    for number in range(_WARM_UP + rounds):
-        for update, found in zip(updates, seconds, strict=True):
-            synchronize()
-            began = time.perf_counter()
-            update()
-            synchronize()
-            if number >= _WARM_UP:
-                found.append(time.perf_counter() - began)
-    return seconds

@@ -2,7 +2,7 @@
 
 from aicore.segmentation.models.encoder_decoder import EncoderDecoder, SegmentationPreprocessor
 from aicore.segmentation.models.heads import DeepLabV3PlusHead, UNetHead, UNetPlusPlusHead
-from aicore.segmentation.models.losses import BoundaryLoss, DiceLoss, LovaszLoss
+from aicore.segmentation.models.losses import BoundaryLoss, DiceLoss, LovaszLoss, TverskyLoss
 from aicore.segmentation.models.norm import BatchNorm
 from aicore.segmentation.models.tta import SegmentationTTA
 
@@ -15,6 +15,7 @@ __all__ = [
     "LovaszLoss",
     "SegmentationPreprocessor",
     "SegmentationTTA",
+    "TverskyLoss",
     "UNetHead",
     "UNetPlusPlusHead",
 ]

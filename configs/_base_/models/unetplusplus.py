@@ -1,4 +1,4 @@
-# UNet++ on any encoder of timm (timm.list_models()).
+# UNet++: Zhou et al., 2018.
 
 _base_ = "./unet.py"
 

@@ -1,0 +1,343 @@
+"""Annotations of other tools as mask files: COCO's polygons and run lengths, labelme's shapes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as run_lengths
+from tqdm import tqdm
+
+from aicore.datasets.files import read_lines
+from aicore.errors import DataError, did_you_mean
+from aicore.runtime.images import write_image
+from aicore.segmentation.masks import IGNORE
+
+BACKGROUND = "background"
+_EXAMPLES = 3  # of each reason, in the summary
+_CIRCLE_CORNERS = 64
+
+
+@dataclass(frozen=True)
+class Area:
+    """One annotated area of an image."""
+
+    label: str | None
+    """The class; None for an area that is to be ignored."""
+    mask: np.ndarray
+    """H x W bool."""
+
+
+@dataclass
+class Annotated:
+    """An image and its areas."""
+
+    path: str
+    """Of the image, relative to the folder of images, with forward slashes."""
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    shapes: list[dict[str, Any]] = field(default_factory=list)
+    """As they stand in the file."""
+
+
+@dataclass
+class Summary:
+    """What a conversion wrote, and what it left out."""
+
+    images: int = 0
+    empty: int = 0
+    """Images without any area: all background."""
+    areas: dict[str, int] = field(default_factory=dict)
+    """Number of areas of each class."""
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    """Places, by the reason for which they were left out."""
+
+    def drop(self, reason: str, place: str) -> None:
+        """Notes something that is left out."""
+        self.dropped.setdefault(reason, []).append(place)
+
+    def __str__(self) -> str:
+        """Counts, then each reason with a few places."""
+        lines = [f"{self.images} images, {self.empty} of them without any area (all background)"]
+        lines += [f"  {name}: {count} areas" for name, count in self.areas.items()]
+        total = sum(map(len, self.dropped.values()))
+        lines.append(f"left out: {total}")
+        for reason, places in self.dropped.items():
+            shown = ", ".join(places[:_EXAMPLES]) + (", …" if len(places) > _EXAMPLES else "")
+            lines.append(f"  {len(places)} x {reason}: {shown}")
+        return "\n".join(lines)
+
+
+def convert_coco(
+    file: Path, images: Path, root: Path, out: Path, classes: Sequence[str] | None = None
+) -> Summary:
+    """Writes masks for a COCO file of polygons and run lengths.
+
+    Larger areas are drawn first, so that a small one on top of them stays visible. Areas marked
+    ``iscrowd`` are ignored (255). Images without an annotation get a mask of background.
+
+    Args:
+        file: The JSON.
+        images: Folder in which its ``file_name`` are found.
+        root: Folder that the paths of the result are relative to: ``images`` or one above it.
+        out: Folder to write into: ``masks/<path>.png``, ``labels.txt``, and ``<file's name>.txt``,
+            a list of the images.
+        classes: Names to take, in their order; by default all categories by their ids. The
+            background comes before them.
+
+    Raises:
+        DataError: The file is missing or not of COCO's form, or ``out`` cannot be used.
+    """
+    content = _read_json(file)
+    missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    if missing:
+        raise DataError(f"{str(file)!r} is no COCO file: it has no {' and no '.join(missing)}.")
+    summary = Summary()
+    names = {category["id"]: str(category["name"]) for category in content["categories"]}
+    known = _choose_classes(classes, [names[key] for key in sorted(names)], file)
+    found = {
+        entry["id"]: Annotated(
+            _relative(images / entry["file_name"], root), (entry["height"], entry["width"])
+        )
+        for entry in content["images"]
+    }
+    for annotation in content["annotations"]:
+        place = f"annotation {annotation.get('id')}"
+        image = found.get(annotation.get("image_id"))
+        label = names.get(annotation.get("category_id"))
+        if image is None:
+            summary.drop(f"image_id is not among the {len(found)} images", place)
+        elif label is None:
+            summary.drop("category_id is not among the categories", place)
+        elif label not in known:
+            summary.drop(f"class {label!r} is not asked for", place)
+        elif not annotation.get("segmentation"):
+            summary.drop("has a box, but no segmentation", place)
+        else:
+            image.shapes.append({**annotation, "label": label, "place": place})
+    _write(list(found.values()), _coco_area, known, out, file.stem, summary)
+    return summary
+
+
+def convert_labelme(
+    folder: Path, root: Path, out: Path, classes: Sequence[str] | None = None
+) -> Summary:
+    """Writes masks for labelme's JSON files, one for each image.
+
+    Polygons, rectangles, circles and masks are areas; points and lines are left out. Larger areas
+    are drawn first, so that a small one on top of them stays visible.
+
+    Args:
+        folder: With the JSON files, read to its depth.
+        root: Folder that the paths of the result are relative to; the images lie below it.
+        out: Folder to write into: ``masks/<path>.png``, ``labels.txt``, and
+            ``<folder's name>.txt``, a list of the images.
+        classes: Names to take, in their order; by default all labels in sorted order. The
+            background comes before them.
+
+    Raises:
+        DataError: There is no such file, one is not of labelme's form, or ``out`` cannot be used.
+    """
+    files = sorted(folder.rglob("*.json"))
+    if not files:
+        raise DataError(f"{str(folder)!r} holds no .json file of labelme.")
+    summary, found = Summary(), []
+    for file in files:
+        content = _read_json(file)
+        if "shapes" not in content or not content.get("imagePath"):
+            summary.drop("is no file of labelme", file.name)
+            continue
+        size = content.get("imageHeight"), content.get("imageWidth")
+        if not all(type(side) is int and side > 0 for side in size):
+            raise DataError(
+                f"{str(file)!r} does not state imageHeight and imageWidth, whole numbers above 0."
+            )
+        # labelme writes the separators of the system it ran on.
+        path = file.parent / str(content["imagePath"]).replace("\\", "/")
+        shapes = [
+            {**shape, "label": str(shape["label"]), "place": f"{file.name}, shape {number}"}
+            for number, shape in enumerate(content["shapes"])
+        ]
+        found.append(Annotated(_relative(path, root), size, shapes))
+    labels = sorted({shape["label"] for image in found for shape in image.shapes})
+    known = _choose_classes(classes, labels, folder)
+    for image in found:
+        for shape in [s for s in image.shapes if s["label"] not in known]:
+            summary.drop(f"class {shape['label']!r} is not asked for", shape["place"])
+            image.shapes.remove(shape)
+    _write(found, _labelme_area, known, out, folder.resolve().name, summary)
+    return summary
+
+
+def _relative(image: Path, root: Path) -> str:
+    """Returns the path of an image below ``root``, with forward slashes."""
+    try:
+        return image.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError as error:
+        raise DataError(
+            f"image {str(image)!r} does not lie below {str(root)!r}: give a folder above all "
+            "images as --root."
+        ) from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{str(file)!r} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise DataError(f"{str(file)!r} is no JSON file: {error}.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{str(file)!r} holds a {type(content).__name__}, expected an object.")
+    return content
+
+
+def _choose_classes(asked: Sequence[str] | None, there: list[str], source: Path) -> list[str]:
+    """Returns the class names without the background."""
+    names = list(asked) if asked is not None else there
+    for name in names:
+        if name not in there and name != BACKGROUND:
+            raise DataError(
+                f"--classes: {str(source)!r} has no class {name!r}.{did_you_mean(name, there)} "
+                f"It has: {', '.join(there)}."
+            )
+    return [name for name in names if name != BACKGROUND]
+
+
+def _write(
+    images: list[Annotated],
+    area_of: Callable[[dict[str, Any], tuple[int, int]], Area | str],
+    classes: list[str],
+    out: Path,
+    name: str,
+    summary: Summary,
+) -> None:
+    images.sort(key=lambda image: image.path)
+    files = [out / "masks" / PurePosixPath(image.path).with_suffix(".png") for image in images]
+    lists = {
+        out / "labels.txt": [BACKGROUND, *classes],
+        out / f"{name}.txt": [image.path for image in images],
+    }
+    _refuse_to_overwrite(files, lists)
+    summary.areas = dict.fromkeys(classes, 0)
+    for image, file in zip(tqdm(images, "masks", unit="image", disable=None), files, strict=True):
+        areas = _areas_of(image, area_of, summary)
+        mask = np.zeros(image.size, np.uint8)
+        for area in sorted(areas, key=lambda area: -area.mask.sum()):
+            mask[area.mask] = IGNORE if area.label is None else 1 + classes.index(area.label)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_image(file, mask)
+        summary.images += 1
+        summary.empty += not areas
+        for area in areas:
+            if area.label is not None:
+                summary.areas[area.label] += 1
+    for file, lines in lists.items():
+        file.write_bytes("".join(f"{line}\n" for line in lines).encode())
+
+
+def _refuse_to_overwrite(files: list[Path], lists: dict[Path, list[str]]) -> None:
+    """Raises if a mask is there already, or another list of the classes or images."""
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"two images differ in their suffix only: their masks would be one file, {twice[0]}."
+        )
+    there = next((file for file in files if file.exists()), None)
+    if there:
+        raise DataError(f"{str(there)!r} is there already: give another --out.")
+    for file, lines in lists.items():
+        if file.exists() and read_lines(file) != lines:
+            raise DataError(
+                f"{str(file)!r} holds other lines than this conversion would write: give another "
+                "--out, or the same --classes."
+            )
+
+
+def _areas_of(image: Annotated, area_of: Any, summary: Summary) -> list[Area]:
+    areas = []
+    for shape in image.shapes:
+        area = area_of(shape, image.size)
+        place = f"{shape['place']} ({image.path})"
+        if isinstance(area, str):
+            summary.drop(area, place)
+        elif not area.mask.any():
+            summary.drop("covers no pixel of the image", place)
+        else:
+            areas.append(area)
+    return areas
+
+
+def _coco_area(shape: dict[str, Any], size: tuple[int, int]) -> Area | str:
+    """Returns the area of an annotation, or why there is none."""
+    label = None if shape.get("iscrowd") else shape["label"]
+    segmentation = shape["segmentation"]
+    if isinstance(segmentation, dict):
+        if list(segmentation.get("size", ())) != list(size):
+            return "run lengths of another size than the image"
+        runs = segmentation
+        if isinstance(runs["counts"], list):
+            runs = run_lengths.frPyObjects(runs, *size)
+        return Area(label, run_lengths.decode(runs).astype(bool))
+    polygons = [np.asarray(part, np.float64).reshape(-1, 2) for part in segmentation if len(part)]
+    return _of_polygons(label, polygons, size)
+
+
+def _labelme_area(shape: dict[str, Any], size: tuple[int, int]) -> Area | str:
+    """Returns the area of a shape, or why there is none."""
+    kind, label = shape.get("shape_type") or "polygon", str(shape["label"])
+    points = np.asarray(shape.get("points") or [], np.float64).reshape(-1, 2)
+    if kind == "polygon":
+        return _of_polygons(label, [points], size)
+    if kind == "rectangle" and len(points) == 2:
+        (left, top), (right, bottom) = points
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        return _of_polygons(label, [np.array(corners)], size)
+    if kind == "circle" and len(points) == 2:
+        radius = math.dist(*points)
+        angles = np.linspace(0, 2 * math.pi, _CIRCLE_CORNERS, endpoint=False)
+        circle = points[0] + radius * np.column_stack([np.cos(angles), np.sin(angles)])
+        return _of_polygons(label, [circle], size)
+    if kind == "mask" and len(points) and shape.get("mask"):
+        return _of_picture(label, shape["mask"], points[0], size)
+    return f"a {kind} has no area"
+
+
+def _of_polygons(
+    label: str | None, polygons: list[np.ndarray], size: tuple[int, int]
+) -> Area | str:
+    polygons = [polygon for polygon in polygons if len(polygon) >= 3]
+    if not polygons:
+        return "a polygon of fewer than 3 points"
+    # COCO's own rasteriser; it takes two points for a box.
+    runs = run_lengths.frPyObjects([polygon.ravel().tolist() for polygon in polygons], *size)
+    return Area(label, run_lengths.decode(run_lengths.merge(runs)).astype(bool))
+
+
+def _of_picture(label: str, encoded: str, corner: np.ndarray, size: tuple[int, int]) -> Area | str:
+    """Returns labelme's small mask, a PNG as base64, put at its place in the image."""
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        return "its mask is no base64 text"
+    part = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if part is None:
+        return "its mask is no picture"
+    left, top = (round(float(value)) for value in corner)
+    mask = np.zeros(size, bool)
+    rows = slice(max(top, 0), min(top + part.shape[0], size[0]))
+    columns = slice(max(left, 0), min(left + part.shape[1], size[1]))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        mask[rows, columns] = (
+            part[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] > 0
+        )
+    return Area(label, mask)

@@ -1,0 +1,7 @@
+_base_ = [
+    "../_base_/models/unet.py",
+    "../_base_/datasets/magnetic_tile.py",
+    "../_base_/schedules/cosine_encoder.py",
+    "../_base_/default_runtime.py",
+]
+model_name = "resnet18"

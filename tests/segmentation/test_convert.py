@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import base64
+import json
+from itertools import groupby
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from aicore.errors import DataError
+from aicore.segmentation import SegmentationDataset
+from aicore.segmentation.convert import convert_coco, convert_labelme
+
+SIZE = (40, 60)
+SQUARE = [10, 5, 20, 5, 20, 15, 10, 15]  # x from 10 to 20, y from 5 to 15
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    return folder
+
+
+def read(file: Path) -> np.ndarray:
+    return cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+
+
+def annotation(image: int = 1, category: int = 7, segmentation=(SQUARE,), **more) -> dict:
+    return {
+        "id": 5,
+        "image_id": image,
+        "category_id": category,
+        "segmentation": segmentation,
+        **more,
+    }
+
+
+def write_coco(root: Path, annotations: list[dict], names=("a.jpg", "b.jpg")) -> Path:
+    content = {
+        "images": [
+            {"id": index, "file_name": name, "height": SIZE[0], "width": SIZE[1]}
+            for index, name in enumerate(names, start=1)
+        ],
+        "categories": [{"id": 9, "name": "spot"}, {"id": 7, "name": "scratch"}],
+        "annotations": annotations,
+    }
+    file = root.parent / "train.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def from_coco(root: Path, annotations: list[dict], **settings):
+    out = root.parent / "out"
+    return convert_coco(write_coco(root, annotations), root, root, out, **settings), out
+
+
+# ---- COCO ----
+
+
+def test_polygons_become_masks(root):
+    summary, out = from_coco(root, [annotation()])
+
+    expected = np.zeros(SIZE, np.uint8)
+    expected[5:15, 10:20] = 1
+    assert np.array_equal(read(out / "masks/a.png"), expected)
+    assert not read(out / "masks/b.png").any()
+    assert (out / "labels.txt").read_text() == "background\nscratch\nspot\n"
+    assert (out / "train.txt").read_text() == "a.jpg\nb.jpg\n"
+    assert (summary.images, summary.empty, summary.areas) == (2, 1, {"scratch": 1, "spot": 0})
+    assert summary.dropped == {}
+
+
+def test_what_is_written_is_a_data_set(root):
+    cv2.imwrite(str(root / "a.jpg"), np.zeros((*SIZE, 3), np.uint8))
+    cv2.imwrite(str(root / "b.jpg"), np.zeros((*SIZE, 3), np.uint8))
+    _, out = from_coco(root, [annotation()])
+
+    dataset = SegmentationDataset("train.txt", str(out), images=str(root))
+
+    records = [dataset.get_data_info(index) for index in range(2)]
+    assert [dataset.labels_of(record) for record in records] == [[0, 1], [0]]
+    assert dataset.metainfo["classes"] == ("background", "scratch", "spot")
+
+
+@pytest.mark.parametrize("kind", ["counts", "text"])
+def test_run_lengths_become_masks(root, kind):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[3:9, 30:33] = 1
+    runs = coco.encode(np.asfortranarray(mask))
+    counts = runs["counts"].decode()
+    if kind == "counts":
+        counts = [len(list(run)) for _, run in groupby(mask.ravel(order="F"))]
+    segmentation = {"size": list(SIZE), "counts": counts}
+
+    _, out = from_coco(root, [annotation(category=9, segmentation=segmentation)])
+
+    assert np.array_equal(read(out / "masks/a.png"), 2 * mask)
+
+
+def test_a_small_area_lies_on_top_of_a_large_one(root):
+    small = [12, 7, 14, 7, 14, 9, 12, 9]
+
+    _, out = from_coco(root, [annotation(category=9, segmentation=[small]), annotation()])
+
+    mask = read(out / "masks/a.png")
+    assert (mask == 2).sum() == 4
+    assert (mask == 1).sum() == 96
+
+
+def test_crowds_are_ignored_pixels(root):
+    _, out = from_coco(root, [annotation(iscrowd=1)])
+
+    assert (read(out / "masks/a.png") == 255).sum() == 100
+
+
+def test_what_is_left_out_is_told(root):
+    outside = [100, 100, 120, 100, 120, 120]
+    summary, out = from_coco(
+        root,
+        [
+            annotation(image=3),
+            annotation(category=1),
+            annotation(segmentation=[]),
+            annotation(segmentation=[[1, 1, 5, 5]]),
+            annotation(segmentation=[outside]),
+            annotation(segmentation={"size": [1, 1], "counts": [1]}),
+            annotation(category=9),
+        ],
+        classes=["background", "scratch"],
+    )
+
+    assert {reason: len(places) for reason, places in summary.dropped.items()} == {
+        "image_id is not among the 2 images": 1,
+        "category_id is not among the categories": 1,
+        "has a box, but no segmentation": 1,
+        "a polygon of fewer than 3 points": 1,
+        "covers no pixel of the image": 1,
+        "run lengths of another size than the image": 1,
+        "class 'spot' is not asked for": 1,
+    }
+    text = str(summary)
+    assert text.startswith("2 images, 2 of them without any area (all background)")
+    assert "left out: 7\n" in text
+    assert "1 x covers no pixel of the image: annotation 5 (a.jpg)" in text
+    assert not read(out / "masks/a.png").any()
+
+
+def test_two_splits_go_into_one_folder(root):
+    for name in ("train", "val"):
+        (root / name).mkdir()
+        file = write_coco(root, [annotation()], names=["a.jpg"])
+        file = file.rename(file.with_name(f"{name}.json"))
+        convert_coco(file, root / name, root, root.parent / "out")
+
+    out = root.parent / "out"
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*")) == [
+        "labels.txt",
+        "masks/train/a.png",
+        "masks/val/a.png",
+        "train.txt",
+        "val.txt",
+    ]
+    assert (out / "val.txt").read_text() == "val/a.jpg\n"
+
+
+def test_nothing_is_overwritten(root):
+    _, out = from_coco(root, [annotation()])
+    before = (out / "masks/a.png").read_bytes()
+
+    with pytest.raises(DataError, match=r"a\.png' is there already: give another --out"):
+        from_coco(root, [])
+    assert (out / "masks/a.png").read_bytes() == before
+
+
+def test_classes_of_an_earlier_conversion_stay(root):
+    out = root.parent / "out"
+    out.mkdir()
+    (out / "labels.txt").write_text("background\nother\n")
+
+    with pytest.raises(DataError, match=r"labels.txt' holds other lines"):
+        from_coco(root, [annotation()])
+    assert not (out / "masks").exists()
+
+
+def test_two_images_with_one_mask(root):
+    file = write_coco(root, [], names=["a.jpg", "a.png"])
+
+    with pytest.raises(DataError, match="differ in their suffix only"):
+        convert_coco(file, root, root, root.parent / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "is no JSON file"),
+        ("[]", "holds a list, expected an object"),
+        ('{"images": []}', "no COCO file: it has no annotations and no categories"),
+    ],
+)
+def test_a_file_that_is_not_coco(root, content, reason):
+    file = root / "x.json"
+    file.write_text(content)
+
+    with pytest.raises(DataError, match=reason):
+        convert_coco(file, root, root, root.parent / "out")
+
+
+def test_a_file_that_is_not_there(root):
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        convert_coco(root / "x.json", root, root, root.parent / "out")
+
+
+def test_a_class_that_is_not_there(root):
+    with pytest.raises(DataError, match=r"has no class 'scatch'. Did you mean 'scratch'\?"):
+        from_coco(root, [annotation()], classes=["scatch"])
+
+
+def test_an_image_outside_the_root(root):
+    file = write_coco(root, [])
+
+    with pytest.raises(DataError, match="does not lie below"):
+        convert_coco(file, root, root / "train", root.parent / "out")
+
+
+# ---- labelme ----
+
+
+def shape(kind: str | None, points: list, label: str = "spot", **more) -> dict:
+    return {"label": label, "shape_type": kind, "points": points, **more}
+
+
+def write_labelme(file: Path, shapes: list[dict], **more) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "imagePath": f"{file.stem}.jpg",
+        "imageHeight": SIZE[0],
+        "imageWidth": SIZE[1],
+        "shapes": shapes,
+        **more,
+    }
+    file.write_text(json.dumps(content))
+
+
+def from_labelme(root: Path, **settings):
+    out = root.parent / "out"
+    return convert_labelme(root, root, out, **settings), out
+
+
+SQUARE_POINTS = [[10, 5], [20, 5], [20, 15], [10, 15]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "points"),
+    [
+        ("polygon", SQUARE_POINTS),
+        (None, SQUARE_POINTS),
+        ("rectangle", [[10, 5], [20, 15]]),
+        ("rectangle", [[20, 5], [10, 15]]),
+    ],
+)
+def test_shapes_become_masks(root, kind, points):
+    write_labelme(root / "a.json", [shape(kind, points)])
+
+    summary, out = from_labelme(root)
+
+    expected = np.zeros(SIZE, np.uint8)
+    expected[5:15, 10:20] = 1
+    assert np.array_equal(read(out / "masks/a.png"), expected)
+    assert summary.areas == {"spot": 1}
+    assert (out / "images.txt").read_text() == "a.jpg\n"
+
+
+def test_a_circle(root):
+    write_labelme(root / "a.json", [shape("circle", [[30, 20], [30, 30]])])
+
+    _, out = from_labelme(root)
+
+    rows, columns = np.nonzero(read(out / "masks/a.png"))
+    assert len(rows) == pytest.approx(np.pi * 100, rel=0.03)
+    assert (rows.mean(), columns.mean()) == pytest.approx((19.5, 29.5), abs=0.1)
+
+
+@pytest.mark.parametrize("corner", [(50, 35), (-2, -3)])
+def test_a_mask_is_put_at_its_place_and_cut_at_the_border(root, corner):
+    part = np.full((8, 12), 255, np.uint8)
+    part[0, 0] = 0
+    text = base64.b64encode(cv2.imencode(".png", part)[1].tobytes()).decode()
+    left, top = corner
+    points = [[left, top], [left + 11, top + 7]]
+    write_labelme(root / "a.json", [shape("mask", points, mask=text)])
+
+    _, out = from_labelme(root)
+
+    large = np.zeros((SIZE[0] + 40, SIZE[1] + 40), np.uint8)
+    large[20 + top : 28 + top, 20 + left : 32 + left] = part > 0
+    assert np.array_equal(read(out / "masks/a.png"), large[20:-20, 20:-20])
+
+
+def test_folders_and_foreign_separators(root):
+    write_labelme(root / "json/a.json", [], imagePath="..\\raw\\a.jpg")
+    write_labelme(root / "raw/b.json", [shape("polygon", SQUARE_POINTS)])
+
+    _, out = from_labelme(root)
+
+    assert (out / "images.txt").read_text() == "raw/a.jpg\nraw/b.jpg\n"
+    assert read(out / "masks/raw/b.png").any()
+
+
+def test_what_labelme_files_are_left_out(root):
+    broken = shape("mask", [[1, 1], [2, 2]], mask="no base64!")
+    no_picture = shape("mask", [[1, 1], [2, 2]], mask=base64.b64encode(b"x").decode())
+    write_labelme(
+        root / "a.json",
+        [
+            shape("line", [[1, 1], [5, 5]]),
+            shape("point", [[1, 1]]),
+            broken,
+            no_picture,
+            shape("polygon", SQUARE_POINTS, label="dust"),
+        ],
+    )
+    (root / "other.json").write_text("{}")
+
+    summary, _ = from_labelme(root, classes=["spot"])
+
+    assert summary.dropped == {
+        "is no file of labelme": ["other.json"],
+        "class 'dust' is not asked for": ["a.json, shape 4"],
+        "a line has no area": ["a.json, shape 0 (a.jpg)"],
+        "a point has no area": ["a.json, shape 1 (a.jpg)"],
+        "its mask is no base64 text": ["a.json, shape 2 (a.jpg)"],
+        "its mask is no picture": ["a.json, shape 3 (a.jpg)"],
+    }
+
+
+def test_no_labelme_files(root):
+    with pytest.raises(DataError, match=r"holds no \.json file of labelme"):
+        from_labelme(root)
+
+
+def test_a_labelme_file_without_a_size(root):
+    write_labelme(root / "a.json", [], imageHeight=None)
+
+    with pytest.raises(DataError, match=r"a.json' does not state imageHeight and imageWidth"):
+        from_labelme(root)

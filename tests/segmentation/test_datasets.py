@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from aicore.errors import ConfigError, DataError
+from aicore.segmentation import SegmentationDataset
+
+CLASSES = ("background", "scratch", "spot")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return tmp_path / "data"
+
+
+def open_dataset(root: Path, split: str = "train", **settings) -> SegmentationDataset:
+    settings = {"metainfo": dict(classes=CLASSES), **settings}
+    # Packing the records collects all of python's garbage, which takes longer than a test.
+    return SegmentationDataset(split, str(root), serialize_data=False, **settings)
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def pairs(dataset: SegmentationDataset, root: Path) -> list[tuple[str, str]]:
+    """Returns the paths of image and mask of every record, below ``root``."""
+    records = [dataset.get_data_info(index) for index in range(len(dataset))]
+    return [
+        (
+            Path(record["img_path"]).relative_to(root).as_posix(),
+            Path(record["seg_map_path"]).relative_to(root).as_posix(),
+        )
+        for record in records
+    ]
+
+
+def write(root: Path, name: str, mask, image_size=None) -> None:
+    """Writes an image of the mask's size, and its mask."""
+    mask = np.asarray(mask, np.uint8)
+    for folder in ("images", "masks"):
+        (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
+    height, width = image_size or mask.shape
+    cv2.imwrite(str(root / "images" / f"{name}.png"), np.full((height, width, 3), 90, np.uint8))
+    cv2.imwrite(str(root / "masks" / f"{name}.png"), mask)
+
+
+# ---- which files ----
+
+
+def test_a_mask_has_its_images_path_below_masks(root):
+    touch(root, "images/train/b/2.JPG", "images/train/1.png", "images/val/3.png")
+    touch(root, "images/train/.thumbnails/1.png", "images/train/notes.txt")
+
+    assert pairs(open_dataset(root), root) == [
+        ("images/train/1.png", "masks/train/1.png"),
+        ("images/train/b/2.JPG", "masks/train/b/2.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "split", "masks", "image", "mask"),
+    [
+        ("images", "train", "labels", "images/train/1.png", "labels/train/1.png"),
+        ("", "train", "{folder}annot/{name}.png", "train/1.png", "trainannot/1.png"),
+        ("raw", "", "labelled/{name}_L.png", "raw/1.png", "labelled/1_L.png"),
+        ("test", "", "truth/{path}_mask.png", "test/crack/1.png", "truth/crack/1_mask.png"),
+    ],
+)
+def test_layouts_by_a_template(root, images, split, masks, image, mask):
+    touch(root, image)
+
+    assert pairs(open_dataset(root, split, images=images, masks=masks), root) == [(image, mask)]
+
+
+def test_masks_beside_their_images_are_no_images(root):
+    touch(root, "a/1.jpg", "a/1.png", "a/2.jpg", "a/2.png")
+
+    found = pairs(open_dataset(root, "", images="", masks="{path}.png"), root)
+
+    assert found == [("a/1.jpg", "a/1.png"), ("a/2.jpg", "a/2.png")]
+
+
+def test_a_list_of_images(root):
+    touch(root, "images/a/1.jpg", "images/2.png", "images/3 b.png", "lists/x.txt")
+    (root / "lists/x.txt").write_text("a/1.jpg\n2\n\n3 b.png\n2.png\tother/m.png\n2.png m.bmp\n")
+
+    assert pairs(open_dataset(root, "lists/x.txt"), root) == [
+        ("images/a/1.jpg", "masks/a/1.png"),
+        ("images/2.png", "masks/2.png"),
+        ("images/3 b.png", "masks/3 b.png"),
+        ("images/2.png", "other/m.png"),
+        ("images/2.png", "m.bmp"),
+    ]
+
+
+def test_a_list_of_names_that_are_not_there(root):
+    touch(root, "images/1.png", "x.txt")
+    (root / "x.txt").write_text("1\n2\n")
+
+    assert [image for image, _ in pairs(open_dataset(root, "x.txt"), root)] == [
+        "images/1.png",
+        "images/2.bmp",  # the check of the data reports it
+    ]
+
+
+def test_a_list_for_classification(root):
+    touch(root, "x.txt")
+    (root / "x.txt").write_text("a/1.jpg good\n")
+
+    with pytest.raises(DataError, match=r"x\.txt, line 1: 'a/1\.jpg good' .*split\.py --paths"):
+        open_dataset(root, "x.txt")
+
+
+@pytest.mark.parametrize("split", ["train", "train.txt"])
+def test_nothing_there(root, split):
+    with pytest.raises(DataError, match=r"found 0 images: .* does not exist"):
+        open_dataset(root, split)
+
+
+def test_a_wrong_template(root):
+    with pytest.raises(ConfigError, match=r"masks = '\{stem\}.png': expected a path with \{path\}"):
+        open_dataset(root, masks="{stem}.png")
+
+
+# ---- classes ----
+
+
+def test_classes_of_labels_txt(root):
+    touch(root, "images/train/1.png")
+    (root / "labels.txt").write_text("\ufeffgood\nbad\n", encoding="utf-8")
+
+    assert open_dataset(root, metainfo=None).metainfo["classes"] == ("good", "bad")
+
+
+def test_no_classes(root):
+    touch(root, "images/train/1.png")
+
+    with pytest.raises(DataError, match=r"labels.txt' does not exist: a data set without classes"):
+        open_dataset(root, metainfo=None)
+
+
+def test_a_class_twice(root):
+    with pytest.raises(DataError, match="holds 'a' more than once"):
+        open_dataset(root, metainfo=dict(classes=("a", "b", "a")))
+
+
+# ---- what masks hold ----
+
+
+def test_labels_and_pixels(root):
+    write(root, "train/1", [[0, 0, 2], [0, 2, 2]])
+    write(root, "train/2", [[0, 1], [255, 255]])
+    dataset = open_dataset(root)
+    first, second = (dataset.get_data_info(index) for index in range(2))
+
+    assert (dataset.labels_of(first), dataset.pixels_of(first)) == ([0, 2], [3, 0, 3])
+    assert (dataset.labels_of(second), dataset.pixels_of(second)) == ([0, 1], [1, 1, 0])
+    assert dataset.faults_of(first) == dataset.faults_of(second) == []
+
+
+def test_a_missing_mask_is_a_fault(root):
+    write(root, "train/1", [[0, 1]])
+    (root / "masks/train/1.png").unlink()
+    dataset = open_dataset(root)
+    record = dataset.get_data_info(0)
+
+    assert dataset.faults_of(record) == [f"mask '{root}/masks/train/1.png' does not exist"]
+    assert dataset.pixels_of(record) is None
+    with pytest.raises(DataError, match="does not exist"):
+        dataset.labels_of(record)
+
+
+def test_a_missing_mask_is_background_on_request(root):
+    write(root, "train/1", [[0, 1]])
+    write(root, "train/2", [[0, 1, 1]])
+    (root / "masks/train/2.png").unlink()
+    dataset = open_dataset(root, mask_format=dict(missing="background"))
+    first, second = (dataset.get_data_info(index) for index in range(2))
+
+    assert first["seg_map_path"] is not None
+    assert second["seg_map_path"] is None
+    assert dataset.labels_of(second) == [0]
+    assert dataset.pixels_of(second) == [3, 0, 0]
+    assert dataset.faults_of(second) == []
+
+
+def test_a_mask_of_another_size(root):
+    write(root, "train/1", [[0, 1, 1]], image_size=(4, 5))
+    dataset = open_dataset(root)
+
+    (fault,) = dataset.faults_of(dataset.get_data_info(0))
+
+    assert fault == (
+        f"mask '{root}/masks/train/1.png' is 3 x 1 pixels (width x height), but its image "
+        f"'{root}/images/train/1.png' 5 x 4: both have to agree"
+    )
+
+
+def test_an_image_that_is_shown_turned(root):
+    write(root, "train/1", np.zeros((4, 6)))
+    (root / "images/train/1.png").unlink()
+    turned = Image.fromarray(np.zeros((6, 4, 3), np.uint8))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # turn right to see it
+    turned.save(root / "images/train/1.jpg", exif=exif)
+    dataset = open_dataset(root)
+
+    assert dataset.faults_of(dataset.get_data_info(0)) == []
+
+
+def test_a_mask_of_an_unreadable_image_is_read_all_the_same(root):
+    write(root, "train/1", [[0, 1]])
+    (root / "images/train/1.png").write_bytes(b"")
+    dataset = open_dataset(root)
+
+    assert dataset.labels_of(dataset.get_data_info(0)) == [0, 1]
+
+
+def test_defects_marked_by_255_do_not_pass_for_ignored(root):
+    write(root, "train/1", [[0, 255]])
+    write(root, "train/2", [[0, 0]])
+    dataset = open_dataset(root)
+    first, second = (dataset.get_data_info(index) for index in range(2))
+
+    (fault,) = dataset.faults_of(first)
+    assert "if 255 means defective, set mask_format = dict(threshold=127)" in fault
+    assert dataset.faults_of(second) == []
+
+
+def test_ignored_pixels_beside_a_class_are_no_fault(root):
+    write(root, "train/1", [[0, 255]])
+    write(root, "train/2", [[0, 1]])
+    dataset = open_dataset(root)
+
+    assert dataset.faults_of(dataset.get_data_info(0)) == []
+
+
+def test_masks_are_read_once(root, monkeypatch):
+    write(root, "train/1", [[0, 1]])
+    dataset = open_dataset(root)
+    record = dataset.get_data_info(0)
+    dataset.labels_of(record)
+    monkeypatch.setattr(dataset.mask_format, "read", None)
+
+    assert dataset.labels_of(record) == [0, 1]
