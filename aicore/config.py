@@ -43,7 +43,16 @@ _AT_LEAST = {
     "patience": 1,
     "warmup_epochs": 0,
 }
-_FUNCTIONS = {"len": len, "min": min, "max": max, "int": int, "round": round, "sum": sum}
+_FUNCTIONS = {
+    "len": len,
+    "min": min,
+    "max": max,
+    "int": int,
+    "round": round,
+    "sum": sum,
+    # (height, width) of a knob that is one number for both, or two.
+    "pair": lambda size: tuple(size) if isinstance(size, list | tuple) else (size, size),
+}
 
 
 class PlainConfig(Config):
@@ -120,6 +129,7 @@ def load_config(
     _refuse_misspelt_settings(config)
     if config.get("classes") is None and "classes" in config:
         config.classes = tuple(classes) if classes else None
+    _check_numbers(config)  # before an expression stumbles over a wrong one
     _Resolver(config).resolve()
     _check_numbers(config)
     return config
@@ -216,6 +226,8 @@ def _check_numbers(config: Config) -> None:
     """Raises for a knob that is no number or out of its range, before anything stumbles over it."""
     for name, least in _AT_LEAST.items():
         value = config.get(name)
+        if isinstance(value, str) and _PART.search(value):
+            continue  # to be worked out
         values = value if isinstance(value, list | tuple) else [value]
         if value is not None and not all(type(v) is int and v >= least for v in values):
             raise ConfigError(
@@ -223,6 +235,8 @@ def _check_numbers(config: Config) -> None:
                 f"{least}."
             )
     rate = config.get("learning_rate")
+    if isinstance(rate, str) and _PART.search(rate):
+        return
     if rate is not None and not (isinstance(rate, int | float) and rate > 0):
         raise ConfigError(
             f"{config.filename}: learning_rate = {rate!r}: expected a number above 0."

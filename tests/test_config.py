@@ -33,6 +33,16 @@ def strings(value) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
+def found(value, key: str) -> list:
+    """Returns the values of a key everywhere below ``value``."""
+    if isinstance(value, list | tuple):
+        return [item for part in value for item in found(part, key)]
+    if not isinstance(value, dict):
+        return []
+    own = [value[key]] if key in value else []
+    return own + [item for part in value.values() for item in found(part, key)]
+
+
 @pytest.fixture
 def leaf(tmp_path):
     """A leaf over a base file whose settings follow from ``width``."""
@@ -109,6 +119,8 @@ def test_values_keep_their_type(tmp_path):
         ("len(a)", 3),
         ("min(a)", 1),
         ("max(4, 5)", 5),
+        ("pair(7)", (7, 7)),
+        ("pair(a[:2])", (3, 1)),
         ("int(2.9)", 2),
         ("round(2.567, 1)", 2.6),
         ("sum(a) / 3", 2),
@@ -391,10 +403,12 @@ def test_every_config_loads(path):
     config = load_config(CONFIGS / path, classes=names)
 
     assert not [text for text in strings(config.to_dict()) if "${" in text]
-    count = 4 if path.stem.endswith("_sample") else 3
+    base = load_config(CONFIGS / path, classes=("other",))
+    count = 3 if base.classes == ("other",) else len(base.classes)  # its own, of a known data set
     assert len(config.classes) == count
-    assert config.model.num_classes == count
-    assert config.model.data_preprocessor.num_classes == count
+    counts = found(config.model.to_dict(), "num_classes")
+    assert counts
+    assert set(counts) == {count}
     for split in ("train", "val", "test"):
         assert config[f"{split}_dataloader"].dataset.metainfo.classes == config.classes
     assert config.param_scheduler[-1].end == config.train_cfg.max_epochs == config.max_epochs
@@ -433,13 +447,15 @@ def test_a_pipeline_of_ones_own_reaches_every_data_loader(tmp_path):
 
 
 @pytest.mark.parametrize(("channels", "mean"), [(3, [123.675, 116.28, 103.53]), (1, [114.495])])
-def test_mean_and_deviation_follow_the_channels(channels, mean):
-    path = CONFIGS / "classification" / "resnet18_sample.py"
-    config = load_config(path, {"in_channels": channels})
+@pytest.mark.parametrize(
+    "path", ["classification/resnet18_sample.py", "segmentation/unet_resnet18_sample.py"]
+)
+def test_mean_and_deviation_follow_the_channels(channels, mean, path):
+    config = load_config(CONFIGS / path, {"in_channels": channels})
 
     assert config.model.data_preprocessor.mean == pytest.approx(mean)
     assert len(config.model.data_preprocessor.std) == channels
-    assert config.model.in_channels == channels
+    assert found(config.model.to_dict(), "in_channels") == [channels]
     assert config.train_dataloader.dataset.pipeline[0].in_channels == channels
 
 
@@ -563,3 +579,46 @@ def test_a_knob_out_of_its_range_is_refused(name, value):
 def test_a_learning_rate_has_to_be_above_zero(value):
     with pytest.raises(ConfigError, match=r"learning_rate = .*: expected a number above 0"):
         load_config(CONFIGS / LEAVES[-1], {"learning_rate": value}, classes=("a", "b"))
+
+
+@pytest.mark.parametrize(("size", "pair"), [(64, (64, 64)), ((48, 64), (48, 64))])
+def test_an_image_size_is_one_number_or_height_and_width(size, pair):
+    classification, segmentation = (
+        load_config(CONFIGS / path, {"image_size": size}, classes=("a", "b"))
+        for path in ("classification/resnet18.py", "segmentation/unet_resnet18.py")
+    )
+
+    assert classification.resize.scale == pair[::-1]
+    (resize,) = segmentation.resize.transforms
+    assert (resize.height, resize.width) == pair
+
+
+def test_large_images_in_one_line():
+    path = CONFIGS / "segmentation/unet_resnet18.py"
+    whole, tiles = (
+        load_config(path, {"tile_size": size}, classes=("a", "b")) for size in (None, 512)
+    )
+
+    steps = [[step.type for step in c.train_dataloader.dataset.pipeline] for c in (whole, tiles)]
+    assert steps[0][2:4] == ["aicore.Albu", "aicore.Albu"]
+    assert steps[1][2:4] == ["aicore.RandomClassCrop", "aicore.Albu"]
+    assert tiles.train_dataloader.dataset.pipeline[2].size == (512, 512)
+    tests = [[step.type for step in c.test_dataloader.dataset.pipeline] for c in (whole, tiles)]
+    assert tests[0] == ["aicore.LoadImage", "aicore.Albu", "aicore.LoadMask", "PackSegInputs"]
+    assert tests[1] == ["aicore.LoadImage", "aicore.LoadMask", "PackSegInputs"]
+    assert whole.model.test_cfg == {"mode": "whole"}
+    assert tiles.model.test_cfg == {
+        "mode": "slide",
+        "crop_size": (512, 512),
+        "stride": [384, 384],
+    }
+
+
+@pytest.mark.parametrize(("pretrained", "factor"), [(False, 1.0), ("weights.pth", 0.1)])
+def test_a_pretrained_encoder_learns_more_slowly(pretrained, factor):
+    path = CONFIGS / "segmentation/unet_resnet18.py"
+
+    config = load_config(path, {"pretrained": pretrained}, classes=("a", "b"))
+
+    modules = config.optim_wrapper.paramwise_cfg.modules
+    assert modules == {"backbone": {"lr_mult": factor}}

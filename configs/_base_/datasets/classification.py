@@ -5,7 +5,7 @@ data_root = "data/classification"
 train = "train"  # below data_root: a folder of class folders, or a list file (train.txt)
 val = "val"
 classes = None  # None: the folder names, or the lines of labels.txt
-image_size = 224  # pixels, height and width for the model
+image_size = 224  # pixels for the model: one number, or (height, width)
 in_channels = 3  # 1: grey
 batch_size = 32  # images a step and process
 num_workers = 2  # processes that read images
@@ -19,7 +19,7 @@ topk = (1,)
 load_image = dict(
     type="aicore.LoadImage", in_channels="${in_channels}", white_level="${white_level}"
 )
-resize = dict(type="Resize", scale=("${image_size}", "${image_size}"))
+resize = dict(type="Resize", scale="${(pair(image_size)[1], pair(image_size)[0])}")
 train_pipeline = [
     "${load_image}",
     "${resize}",

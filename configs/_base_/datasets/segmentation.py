@@ -8,8 +8,8 @@ train = "train"  # below images: a folder; or below data_root: a list file (trai
 val = "val"
 classes = None  # None: the lines of labels.txt in data_root; the first one is the background
 mask_format = {}  # {}: class ids, 255 is ignored; palette=[(r, g, b), ...]; threshold=127; ...
-image_size = 224  # pixels, height and width for the model
-tile_size = None  # pixels: train on crops and test by tiles of this size, in place of image_size
+image_size = 224  # pixels for the model: one number, or (height, width)
+tile_size = None  # pixels, likewise: train on crops and test by tiles, in place of image_size
 in_channels = 3  # 1: grey
 batch_size = 8  # images a step and process
 num_workers = 2  # processes that read images
@@ -36,8 +36,8 @@ resize = dict(
     transforms=[
         dict(
             type="Resize",
-            height="${image_size}",
-            width="${image_size}",
+            height="${pair(image_size)[0]}",
+            width="${pair(image_size)[1]}",
             area_for_downscale="image",  # every pixel counts: a thin scratch is not skipped
             mask_interpolation=6,  # nearest, by the pixels' centres
         )
@@ -45,7 +45,7 @@ resize = dict(
 )
 crop = dict(
     type="aicore.RandomClassCrop",
-    size=("${tile_size or image_size}", "${tile_size or image_size}"),
+    size="${pair(tile_size or image_size)}",
     class_share=0.75,  # of the crops around a pixel of a drawn class
 )
 augment = dict(

@@ -12,12 +12,11 @@ losses = [  # added up; class_weight=[...] gives one weight per class
 # ---- the rest ----
 pixel_mean = [123.675, 116.28, 103.53]  # RGB, 0..255; what the pretrained weights expect
 pixel_std = [58.395, 57.12, 57.375]
-tile_stride = "${max(round((tile_size or image_size) * (1 - tile_overlap)), 1)}"
 whole = dict(mode="whole")
 tiles = dict(
     mode="slide",
-    crop_size=("${tile_size or image_size}", "${tile_size or image_size}"),
-    stride=("${tile_stride}", "${tile_stride}"),
+    crop_size="${pair(tile_size or image_size)}",
+    stride="${[round(side * (1 - tile_overlap)) for side in pair(tile_size or image_size)]}",
 )
 model = dict(
     type="aicore.EncoderDecoder",
