@@ -222,3 +222,16 @@ def test_further_arguments_reach_timm():
     backbone = TimmBackbone(SMALL, out_indices=(4,), output_stride=16)
 
     assert backbone(torch.zeros(1, 3, 64, 64))[0].shape[2:] == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "strides"), [(SMALL, [2, 4, 8, 16, 32]), ("convnext_atto", [4, 8, 16, 32])]
+)
+def test_all_levels(name, strides):
+    backbone = TimmBackbone(name, out_indices=None)
+
+    features = backbone(torch.zeros(1, 3, 64, 64))
+
+    assert [64 // feature.shape[2] for feature in features] == strides
+    assert [feature.shape[1] for feature in features] == backbone.out_channels
+    assert backbone.stride == 32

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import pytest
 
 TOOL = "tools/benchmark.py"
+UNETPLUSPLUS = Path(__file__).parents[2] / "configs/segmentation/unetplusplus_resnet18.py"
 COLUMNS = [
     "variant",
     "images_per_second",
@@ -76,6 +78,32 @@ def test_moving_average(call_tool, tmp_path):
     assert lines[0] == "model,parameters,tensors,aicore_ms,mmengine_ms,speed_up"
     assert [line.split(",")[0] for line in lines[1:]] == ["test_resnet", "test_vit"]
     assert "| test_vit " in done.stdout
+
+
+def test_segmentation_beside_its_peers(call_tool, tmp_path):
+    file = tmp_path / "segmentation.csv"
+    options = ["model_name=test_resnet.r160_in1k", "batch_size=2", "image_size=(32,64)"]
+
+    done = call_tool(
+        TOOL, "segmentation", UNETPLUSPLUS, "--rounds", "1", "--csv", file,
+        "--cfg-options", *options, "classes=background,dent",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "what,aicore_per_second,peer_per_second,speed_up"
+    assert [line.split(",")[0] for line in lines[1:]] == [
+        '"training step', '"training step', '"training step', '"metric', '"metric with regions'
+    ]  # fmt: skip
+    assert "bf16, NHWC" in done.stdout
+
+
+def test_a_network_without_a_peer(call_tool):
+    done = call_tool(TOOL, "segmentation", UNETPLUSPLUS.with_name("pspnet_resnet50.py"),
+                     "--cfg-options", "classes=background,dent")  # fmt: skip
+
+    assert done.returncode == 1
+    assert "model.decode_head.type = 'PSPHead' has no counterpart" in done.stderr
 
 
 @pytest.mark.parametrize(

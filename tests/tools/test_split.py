@@ -34,6 +34,19 @@ def test_the_lists_train_after_their_lines_are_in_a_config(run_tool, class_folde
     assert [split.counts["striped"] for split in report.splits.values()] == [6, 3, 3]
 
 
+def test_paths_alone_where_masks_lie_beside_the_images(run_tool, class_folders, tmp_path):
+    done = run_tool(
+        TOOL, class_folders, "--out", tmp_path, "--label-from", r"([a-z]+)_\d+\.png", "--paths-only"
+    )
+
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "val.txt").read_text().splitlines()
+    assert all((class_folders / line).is_file() for line in lines)
+    kinds = [Path(line).name.split("_")[0] for line in lines]
+    assert {kinds.count(name) for name in ("bright", "dark", "striped")} == {len(lines) // 3}
+    assert not (tmp_path / "labels.txt").exists()
+
+
 def test_a_warning_for_what_is_doubtful(run_tool, tmp_path):
     for name in ("a", "b", "c", "d"):
         (tmp_path / "good").mkdir(exist_ok=True)

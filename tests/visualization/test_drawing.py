@@ -7,10 +7,22 @@ import numpy as np
 import pytest
 
 from aicore.visualization import fonts
-from aicore.visualization.drawing import draw_caption, enlarge, tile, to_display
+from aicore.visualization.drawing import (
+    class_color,
+    draw_areas,
+    draw_caption,
+    draw_legend,
+    enlarge,
+    side_by_side,
+    tile,
+    to_display,
+)
 from aicore.visualization.fonts import font_families, font_for, load_font
 
 GREEN = (80, 200, 80)
+
+
+BLUE = (230, 60, 10)
 
 
 @pytest.fixture
@@ -119,6 +131,64 @@ def test_a_chinese_name_is_drawn(image):
 )
 def test_enlarge(shape, enlarged):
     assert enlarge(np.zeros(shape, np.uint8), 200).shape == (*enlarged, 3)
+
+
+# ---- areas ----
+
+
+def test_an_area_is_tinted_within_its_contour(image):
+    mask = np.zeros((60, 80), bool)
+    mask[10:30, 20:50] = True
+
+    picture = draw_areas(image, [(mask, GREEN)], opacity=0.5)
+
+    assert np.array_equal(picture[~mask], image[~mask])
+    assert np.all(picture[10, 20:50] == GREEN)
+    inside = np.round(0.5 * image[11:29, 21:49] + 0.5 * np.array(GREEN))
+    assert np.array_equal(picture[11:29, 21:49], inside)
+
+
+def test_a_mask_of_another_size_is_scaled_to_the_image(image):
+    mask = np.zeros((6, 8), bool)
+    mask[1:3, 2:5] = True
+
+    found = draw_areas(image, [(mask, GREEN)], opacity=1.0)
+
+    assert np.all(found[10:30, 20:50] == GREEN)
+    assert np.array_equal(found[30:], image[30:])
+
+
+def test_the_legend_has_a_square_of_each_colour(image):
+    picture = draw_legend(image, [("scratch", GREEN), ("dent", BLUE)])
+
+    strip = strip_of(picture, 60)
+    assert np.array_equal(picture[:60], image)
+    assert all((strip == color).all(axis=2).sum() > 50 for color in (GREEN, BLUE))
+
+
+def test_a_legend_goes_on_in_the_next_line(image):
+    short, long = (draw_legend(image, [("scratch", GREEN)] * count) for count in (1, 4))
+
+    assert (len(long) - 60) == 4 * (len(short) - 60)
+
+
+def test_no_legend(image):
+    assert np.array_equal(draw_legend(image, []), image)
+
+
+def test_colours_of_classes_differ():
+    colors = np.array([class_color(index) for index in range(12)], float)
+
+    distances = np.linalg.norm(colors[:, None] - colors[None], axis=2)
+    assert distances[~np.eye(12, dtype=bool)].min() > 40
+
+
+def test_side_by_side(image):
+    picture = side_by_side([image, image[:30]])
+
+    assert picture.shape == (60, 2 * 80 + 4, 3)
+    assert np.array_equal(picture[:, :80], image)
+    assert np.array_equal(picture[:30, 84:], image[:30])
 
 
 def test_tiles_stand_in_rows():

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
+from mmengine.utils import to_2tuple
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ def _steps(
         model = MODELS.build(without_pretrained(settings.model))
     model = model.to(get_device())
     peer = _smp_network(settings).to(get_device())
-    size = (settings.batch_size, settings.in_channels, settings.image_size, settings.image_size)
+    size = (settings.batch_size, settings.in_channels, *to_2tuple(settings.image_size))
     images = torch.randn(size, device=get_device())
     label = torch.randint(0, len(settings.classes), (size[0], *size[2:]), device=get_device())
     samples = [SegDataSample(gt_sem_seg=PixelData(data=item[None])) for item in label]

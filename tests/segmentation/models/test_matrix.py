@@ -46,7 +46,7 @@ class Network(nn.Module):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("in_channels", [1, 3])
-@pytest.mark.parametrize(("count", "size"), [(2, (64, 64)), (1, (65, 50)), (1, (32, 32))])
+@pytest.mark.parametrize(("count", "size"), [(2, (64, 64)), (1, (65, 50)), (1, (64, 64))])
 def test_loss_backward_and_prediction(name, in_channels, count, size):
     model = build(name, in_channels).train()
     images, samples = torch.randn(count, in_channels, *size), with_labels(count, size)
@@ -80,18 +80,17 @@ def test_a_training_step_lowers_the_loss(name):
     assert history[-1] < history[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    ("options", "size"),
-    [({}, (64, 64)), ({}, (65, 50)), ({"tile_size": 64}, (64, 100))],
-    ids=["whole", "odd size", "tiles"],
+    ("name", "options", "size"),
+    [*((name, {}, (65, 50)) for name in NAMES), ("unet", {"tile_size": 64}, (64, 100))],
+    ids=[*NAMES, "tiles"],
 )
 def test_the_exported_model_computes_the_same(name, options, size, tmp_path):
     model = build(name, **options)
     images = torch.randn(1, 3, *size)
     file = tmp_path / "model.onnx"
 
-    program = torch.onnx.export(Network(model), (images,), dynamo=True, verbose=False)
+    program = torch.onnx.export(Network(model).eval(), (images,), dynamo=True, verbose=False)
     program.save(str(file))
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -111,7 +110,7 @@ def test_one_exported_file_takes_images_of_any_size(name, tmp_path):
     }
 
     program = torch.onnx.export(
-        Network(model),
+        Network(model).eval(),
         (torch.randn(2, 3, 80, 96),),
         dynamo=True,
         dynamic_shapes=(free,),
