@@ -42,7 +42,7 @@ def coco(images) -> Path:
         ],
         "categories": [{"id": 1, "name": "dent"}],
         "annotations": [
-            {"id": 1, "image_id": 0, "category_id": 1, "segmentation": [sum(TRIANGLE, [])]}
+            {"id": 1, "image_id": 0, "category_id": 1, "segmentation": [np.ravel(TRIANGLE).tolist()]}
         ],
     }
     file = images.parent / "marks.json"
