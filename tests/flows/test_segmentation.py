@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from aicore.apis import browse, infer, measure_complexity, open_config, publish_model, train
 from aicore.apis import test as run_test
@@ -17,7 +21,8 @@ from aicore.errors import DataError
 from aicore.segmentation import SegmentationInferencer, to_class_map
 from tests.segmentation.conftest import CLASSES, draw_scene, write_scenes
 
-CONFIGS = Path(__file__).parents[2] / "configs/segmentation"
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = REPOSITORY / "configs/segmentation"
 SMALL = "test_resnet.r160_in1k"
 
 
@@ -240,6 +245,26 @@ def test_every_model_trains(base, data_root, tmp_path):
     assert runner.iter == 2
 
 
+def test_two_processes_find_what_one_does(trained, tested, tmp_path):
+    config, runner = trained
+    command = [REPOSITORY / "tools/dist_test.sh", config, runner.message_hub.get_info("best_ckpt")]
+
+    done = subprocess.run(
+        [*map(str, command), "2", "--out", str(tmp_path)],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    for name in ("metrics.json", "predictions.json"):
+        assert json.loads((tmp_path / name).read_text()) == json.loads(
+            (tested[1] / name).read_text()
+        )
+
+
 def test_losses_and_the_switch_of_a_loss(data_root, tmp_path):
     losses = [
         dict(type="aicore.SoftmaxFocalLoss"),
@@ -269,6 +294,71 @@ def test_losses_and_the_switch_of_a_loss(data_root, tmp_path):
 
 
 # ---- data ----
+
+
+def paint(generator: np.random.Generator, index: int, palette: list[int]) -> tuple:
+    """Returns a picture and its mask as an image with a palette, as Pascal VOC has them."""
+    image, mask = draw_scene(generator, index)
+    border = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    mask = np.where(border, 255, mask * 7).astype(np.uint8)
+    painted = Image.fromarray(mask, mode="P")
+    painted.putpalette(palette)
+    return image, painted
+
+
+def test_ten_images_of_pascal_vocs_layout(tmp_path):
+    generator = np.random.default_rng(0)
+    palette = generator.integers(0, 256, 768).tolist()
+    root = tmp_path / "VOC2012"
+    folders = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+    names = [f"2007_{index:06}" for index in range(10)]
+    for index, name in enumerate(names):
+        image, mask = paint(generator, index, palette)
+        cv2.imwrite(str(root / f"JPEGImages/{name}.jpg"), image)
+        mask.save(root / f"SegmentationClass/{name}.png")
+    for split, part in (("train", names[:7]), ("val", names[7:])):
+        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(part))
+    config = tmp_path / "voc.py"
+    config.write_text(f"_base_ = {(CONFIGS / 'unet_resnet50_voc.py').as_posix()!r}\n")
+    options = dict(data_root=str(root), image_size=64, batch_size=4, num_workers=0, max_epochs=1)
+
+    runner = train(config, tmp_path / "work", options=options)
+    out = tmp_path / "out"
+    run_test(config, runner.message_hub.get_info("best_ckpt"), out, options=options)
+
+    content = json.loads((out / "metrics.json").read_text())
+    matrix = np.array(content["confusion_matrix"])
+    assert matrix.shape == (21, 21)
+    # Values 7 and 14 alone were drawn; the borders, 255, do not count.
+    names_of_classes = list(content["classes"])
+    assert [names_of_classes[index] for index in np.flatnonzero(matrix.sum(1))] == [
+        "background", "car", "motorbike"
+    ]  # fmt: skip
+    assert 0 < matrix.sum() < 3 * 64 * 64
+    assert runner.iter == 2
+
+
+def test_camvids_layout(tmp_path):
+    generator = np.random.default_rng(0)
+    root = tmp_path / "camvid"
+    for split in ("train", "val"):
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir(parents=True)
+        for index in range(3):
+            image, mask = draw_scene(generator, index)
+            mask[0] = 11
+            cv2.imwrite(str(root / split / f"{index}.png"), image)
+            cv2.imwrite(str(root / f"{split}annot/{index}.png"), mask)
+    config = write_config(tmp_path / "camvid.py", root, "unet_resnet50_camvid.py", max_epochs=1)
+
+    runner = train(config, tmp_path / "work")
+    run_test(config, runner.message_hub.get_info("best_ckpt"), tmp_path / "out")
+
+    matrix = np.array(json.loads((tmp_path / "out/metrics.json").read_text())["confusion_matrix"])
+    assert matrix.shape == (11, 11)
+    assert matrix.sum() == 3 * 63 * 64
 
 
 def test_a_value_outside_the_classes_stops_before_training(tmp_path):

@@ -12,7 +12,7 @@ from aicore.datasets.check import check_config
 
 BASE = Path(__file__).parents[2] / "configs/segmentation/unet_resnet18.py"
 TOOL = "tools/data/convert.py"
-TRIANGLE = [[5, 5], [25, 5], [5, 25]]
+TRIANGLE = [[5, 5], [25, 5], [5, 25]]  # x, y
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def coco(images) -> Path:
         ],
         "categories": [{"id": 1, "name": "dent"}],
         "annotations": [
-            {"id": 1, "image_id": 0, "category_id": 1, "segmentation": [np.ravel(TRIANGLE).tolist()]}
+            dict(id=1, image_id=0, category_id=1, segmentation=[np.ravel(TRIANGLE).tolist()])
         ],
     }
     file = images.parent / "marks.json"
