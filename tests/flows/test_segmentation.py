@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_grey_images_of_16_bits_and_amp(tmp_path):
         for folder in ("images", "masks"):
             (root / folder / split).mkdir(parents=True)
         for index in range(3):
-            image, mask = draw_scene(generator, index)
+            image, mask = draw_scene(generator, index % 3)
             cv2.imwrite(
                 str(root / "images" / split / f"{index}.tif"), image[..., 0].astype(np.uint16) * 16
             )
@@ -298,7 +299,7 @@ def test_losses_and_the_switch_of_a_loss(data_root, tmp_path):
 
 def paint(generator: np.random.Generator, index: int, palette: list[int]) -> tuple:
     """Returns a picture and its mask as an image with a palette, as Pascal VOC has them."""
-    image, mask = draw_scene(generator, index)
+    image, mask = draw_scene(generator, index % 3)
     border = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     mask = np.where(border, 255, mask * 7).astype(np.uint8)
     painted = Image.fromarray(mask, mode="P")
@@ -347,7 +348,7 @@ def test_camvids_layout(tmp_path):
         for folder in (split, f"{split}annot"):
             (root / folder).mkdir(parents=True)
         for index in range(3):
-            image, mask = draw_scene(generator, index)
+            image, mask = draw_scene(generator, index % 3)
             mask[0] = 11
             cv2.imwrite(str(root / split / f"{index}.png"), image)
             cv2.imwrite(str(root / f"{split}annot/{index}.png"), mask)
@@ -387,7 +388,7 @@ def test_the_check_of_the_data(data_root, tmp_path):
     shares = report.splits["train"].pixel_shares
     assert list(shares) == list(CLASSES)
     assert sum(shares.values()) == pytest.approx(1)
-    assert f"square      {100 * shares['square']:.3f} %" in text
+    assert re.search(rf"square +{100 * shares['square']:.3f} %", text)
 
 
 def test_browsing(data_root, tmp_path):
@@ -395,7 +396,7 @@ def test_browsing(data_root, tmp_path):
 
     picture = cv2.imread(str(browse(config, count=4, out=tmp_path / "grid.png")))
 
-    assert picture.shape[0] > 500
+    assert picture.shape[1] > 4 * 320
     assert picture.std() > 0
 
 

@@ -85,7 +85,11 @@ class LossSwitchHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Makes the switches of the epochs up to this one."""
-        self._switch(runner, runner.epoch)
+        if self._switch(runner, runner.epoch):
+            # A loss that is no longer computed would be logged with its last value for ever.
+            logged = runner.message_hub.log_scalars
+            for key in [key for key in logged if key.startswith("train/") and "loss" in key]:
+                del logged[key]
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Puts what the config's own losses hold among the weights, what others hold beside."""
@@ -139,12 +143,15 @@ class LossSwitchHook(Hook):
                     self._modules.append(values[path])
             self._values.append(values)
 
-    def _switch(self, runner: Runner, epoch: int) -> None:
-        """Makes those switches, and no others, that are active in an epoch (counted from 0)."""
+    def _switch(self, runner: Runner, epoch: int) -> bool:
+        """Makes those switches, and no others, that are active in an epoch (counted from 0).
+
+        Returns whether these are others than before.
+        """
         made = self._active
         count = sum(switch["epoch"] <= epoch for switch in self.switches)
         if count == made:
-            return
+            return False
         self._revert()
         self._make(plain_model(runner.model), count)
         for switch, values in zip(self.switches[made:count], self._values[made:count], strict=True):
@@ -152,6 +159,7 @@ class LossSwitchHook(Hook):
                 f"LossSwitchHook, from epoch {switch['epoch'] + 1} on: "
                 + ", ".join(f"{path} = {_shown(value)}" for path, value in values.items())
             )
+        return True
 
     def _make(self, model: nn.Module, count: int) -> None:
         """Makes the first ``count`` switches on a model without any."""

@@ -75,6 +75,7 @@ def make_runner(model: nn.Module | None = None, epoch: int = 0, iteration: int |
         iter=epoch * LENGTH if iteration is None else iteration,
         train_dataloader=range(LENGTH),
         logger=logging.getLogger("test_loss_switch"),
+        message_hub=SimpleNamespace(log_scalars={}),
         cfg=Config(dict(default_scope="mmpretrain")),
         _resume=False,
     )
@@ -236,6 +237,19 @@ def saved(hook: LossSwitchHook, runner: SimpleNamespace) -> dict:
     }
     hook.before_save_checkpoint(runner, checkpoint)
     return checkpoint
+
+
+def test_logged_losses_are_forgotten_when_a_switch_takes_effect_and_only_then():
+    hook = LossSwitchHook([dict(epoch=2, set={"head.loss_module": SMOOTH})])
+    runner = make_runner()
+    hook.before_train(runner)
+    for epoch, kept in ((1, True), (2, False), (3, True)):
+        runner.epoch = epoch
+        runner.message_hub.log_scalars |= {"train/decode.loss_ce": 1, "train/lr": 2, "val/loss": 3}
+        hook.before_train_epoch(runner)
+
+        assert ("train/decode.loss_ce" in runner.message_hub.log_scalars) is kept
+        assert {"train/lr", "val/loss"} <= runner.message_hub.log_scalars.keys()
 
 
 def test_weights_in_a_checkpoint_fit_the_model_of_the_config():
