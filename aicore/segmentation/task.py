@@ -178,7 +178,7 @@ def _sparse(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, dict[s
 
 
 def _draw_map(image: np.ndarray, runs: dict[str, Any], title: str) -> np.ndarray:
-    areas, legend = [], [(f"{title}:", (0, 0, 0))]
+    areas, legend = [], [(f"{title}:", None)]
     total = runs["size"][0] * runs["size"][1]
     for name, entry in runs["classes"].items():
         if "counts" not in entry:
@@ -187,7 +187,7 @@ def _draw_map(image: np.ndarray, runs: dict[str, Any], title: str) -> np.ndarray
         areas.append((decode_mask(entry["counts"], runs["size"]), color))
         legend.append((f"{name} {100 * entry['pixels'] / total:.1f} %", color))
     if not areas:
-        legend = [(f"{title}: {', '.join(runs['classes'])}", (0, 0, 0))]
+        legend = [(f"{title}: {', '.join(runs['classes'])}", None)]
     return draw_legend(draw_areas(image, areas), legend)
 
 

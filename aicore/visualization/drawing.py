@@ -12,6 +12,8 @@ from aicore.visualization.fonts import font_for
 
 Color = tuple[int, int, int]  # BGR, 0..255
 
+_SMALLEST = 10  # font size in pixels
+
 
 def to_display(image: np.ndarray) -> np.ndarray:
     """Returns any image as HxWx3 uint8 BGR.
@@ -41,15 +43,28 @@ def draw_caption(image: np.ndarray, text: str, color: Color) -> np.ndarray:
     """
     image = to_display(image)
     height, width = image.shape[:2]
-    size = max(10, min(round(max(height, width) * 0.07), 40))
-    while size > 10 and font_for(text, size).getlength(text) > width - 6:
-        size -= 1
-    font = font_for(text, size)
-    while len(text) > 1 and font.getlength(text) > width - 6:
-        text = text.removesuffix("…")[:-1] + "…"
+    size = max(_SMALLEST, min(round(max(height, width) * 0.07), 40))
+    size, (text,) = _fitted([text], size, width - 6)
     strip = Image.new("RGB", (width, round(size * 1.5)))
-    ImageDraw.Draw(strip).text((3, round(size * 0.15)), text, font=font, fill=color[::-1])
+    place = 3, round(size * 0.15)
+    ImageDraw.Draw(strip).text(place, text, font=font_for(text, size), fill=color[::-1])
     return np.vstack([image, np.asarray(strip)[:, :, ::-1]])
+
+
+def _fitted(texts: Sequence[str], size: int, width: int) -> tuple[int, list[str]]:
+    """Returns the font size, at most ``size``, at which no text is wider; cuts what still is."""
+
+    def too_wide(text: str) -> bool:
+        return font_for(text, size).getlength(text) > width
+
+    while size > _SMALLEST and any(map(too_wide, texts)):
+        size -= 1
+    fitted = []
+    for text in texts:
+        while len(text) > 1 and too_wide(text):
+            text = text.removesuffix("…")[:-1] + "…"
+        fitted.append(text)
+    return size, fitted
 
 
 def class_color(index: int) -> Color:
@@ -85,29 +100,32 @@ def draw_areas(
     return image
 
 
-def draw_legend(image: np.ndarray, entries: Sequence[tuple[str, Color]]) -> np.ndarray:
+def draw_legend(image: np.ndarray, entries: Sequence[tuple[str, Color | None]]) -> np.ndarray:
     """Returns the image with a black strip below: a square of its colour before each text.
 
-    Entries that do not fit into a line go to the next one.
+    An entry without a colour is text alone. What does not fit into a line goes to the next one; a
+    text wider than the image shrinks, and is cut where that is not enough.
     """
     image = to_display(image)
     height, width = image.shape[:2]
-    size = max(10, min(round(max(height, width) * 0.05), 28))
+    size = max(_SMALLEST, min(round(max(height, width) * 0.05), 28))
+    size, texts = _fitted([text for text, _ in entries], size, width - 3 * size)
     line, gap = round(size * 1.5), size // 2
     places, x, row = [], gap, 0
-    for text, color in entries:
-        needed = size + gap + round(font_for(text, size).getlength(text)) + gap
+    for text, (_, color) in zip(texts, entries, strict=True):
+        square = 0 if color is None else size + gap // 2
+        needed = square + round(font_for(text, size).getlength(text)) + 2 * gap
         if x > gap and x + needed > width:
             x, row = gap, row + 1
-        places.append((text, color, x, row))
+        places.append((text, color, square, x, row))
         x += needed
     strip = Image.new("RGB", (width, (row + 1) * line if entries else 0))
     draw = ImageDraw.Draw(strip)
-    for text, color, left, row in places:
-        top = row * line + (line - size) // 2
-        draw.rectangle((left, top, left + size - 2, top + size - 2), fill=color[::-1])
-        font = font_for(text, size)
-        draw.text((left + size + gap // 2, row * line), text, font=font, fill="white")
+    for text, color, square, left, row in places:
+        if color is not None:
+            top = row * line + (line - size) // 2
+            draw.rectangle((left, top, left + size - 2, top + size - 2), fill=color[::-1])
+        draw.text((left + square, row * line), text, font=font_for(text, size), fill="white")
     return np.vstack([image, np.asarray(strip)[:, :, ::-1]])
 
 

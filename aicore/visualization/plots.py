@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from aicore.visualization.fonts import font_families
 
@@ -42,15 +42,21 @@ def plot_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
-    axes.set_title(f"{np.trace(matrix)} of {matrix.sum()} right")
+    axes.set_title(f"{np.trace(matrix):,} of {matrix.sum():,} right")
     if count <= 40:
         axes.set_xticks(range(count), classes, rotation=45, ha="right")
         axes.set_yticks(range(count), classes)
     if count <= 20:
         for row, column in np.argwhere(matrix):
             color = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, int(matrix[row, column]), ha="center", va="center", color=color)
+            text = _short(int(matrix[row, column]))
+            axes.text(column, row, text, ha="center", va="center", color=color)
     save_figure(figure, file)
+
+
+def _short(count: int) -> str:
+    """Returns a count as text that fits into a cell: 9999, 10.0k, 27.1M."""
+    return str(count) if count < 10_000 else EngFormatter(places=1, sep="")(count)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,14 @@ def test_quickstart_trains_tests_and_says_where_the_pictures_lie(tmp_path, monke
     monkeypatch.setattr(sys, "argv", ["quickstart.py", "--out", str(tmp_path)])
     quickstart.main()
     output = capsys.readouterr().out
-    assert re.search(r"classification: accuracy/top1 \d+\.\d\d on the held-out images", output)
-    folder = Path(re.search(r"pictures and tables: (.+)", output)[1])
-    assert {file.name for file in folder.iterdir()} >= {
-        "confusion_matrix.png",
-        "examples.png",
-        "metrics.json",
-        "predictions.json",
-    }
+    for task, metric in (("classification", "accuracy/top1"), ("segmentation", "mIoU")):
+        assert re.search(rf"{task}: {metric} \d+\.\d\d on the held-out images", output)
+    folders = [Path(line) for line in re.findall(r"pictures and tables: (.+)", output)]
+    assert len(folders) == len(quickstart.RUNS)
+    for folder in folders:
+        assert {file.name for file in folder.iterdir()} >= {
+            "confusion_matrix.png",
+            "examples.png",
+            "metrics.json",
+            "predictions.json",
+        }

@@ -172,6 +172,21 @@ def test_a_legend_goes_on_in_the_next_line(image):
     assert (len(long) - 60) == 4 * (len(short) - 60)
 
 
+def test_a_legends_text_on_a_narrow_image_is_cut_inside_it(image):
+    picture = draw_legend(image[:, :50], [("a very long name of a class", GREEN)])
+
+    strip = strip_of(picture, 60)
+    assert strip.any()
+    assert not strip[:, -4:].any()
+
+
+def test_an_entry_without_a_colour_is_text_alone(image):
+    strip = strip_of(draw_legend(image, [("truth", None)]), 60)
+
+    assert strip.max() == 255
+    assert np.array_equal(strip[..., 0], strip[..., 1])  # white on black
+
+
 def test_no_legend(image):
     assert np.array_equal(draw_legend(image, []), image)
 
