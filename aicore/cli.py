@@ -51,11 +51,13 @@ def _sentence(error: AicoreError) -> str:
 class ConfigOptions(DictAction):
     """MMEngine's ``key=value`` action, with a sentence instead of a trace for a misspelt option.
 
-    A value that is no list keeps its blanks, as paths have them.
+    A value that is no list keeps its blanks, as paths have them; an expression is kept as it is.
     """
 
     @staticmethod
     def _parse_iterable(val: str) -> Any:
+        if val.startswith("${"):
+            return val
         if "," in val or val[:1] in ("[", "("):
             return DictAction._parse_iterable(val)
         return DictAction._parse_int_float_bool(val.strip("'\""))
@@ -75,6 +77,8 @@ class ConfigOptions(DictAction):
             super().__call__(parser, namespace, values, option_string)
         except AssertionError as error:  # brackets that do not match
             parser.error(f"{option_string}: {error}")
+        except RecursionError:  # brackets with commas within a text
+            parser.error(f"{option_string}: expected key=value, key=a,b or key=[a,b], not {values}")
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -113,6 +113,7 @@ def options_of(*values: str) -> dict:
         ("/data/my parts/train", "/data/my parts/train"),
         ("'quoted text'", "quoted text"),
         ("数据/零件 1", "数据/零件 1"),
+        ("${[load_image, (pack)]}", "${[load_image, (pack)]}"),
     ],
 )
 def test_values(text, value):
@@ -141,6 +142,7 @@ def test_no_options():
     [
         ("max_epochs", "'max_epochs' is not of the form key=value"),
         ("size=[1,(2]", "Imbalanced brackets"),
+        ("size=max(1,2)", "expected key=value, key=a,b or key=[a,b], not ['size=max(1,2)']"),
     ],
 )
 def test_what_is_no_option(capsys, text, reason):
