@@ -10,6 +10,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from aicore.registry import MODELS
 
+_TINY = 1e-7
+
 
 @MODELS.register_module()
 class SoftmaxFocalLoss(nn.Module):
@@ -63,7 +65,8 @@ class SoftmaxFocalLoss(nn.Module):
 
     def _modulated(self, log_p: Tensor) -> Tensor:
         """Returns the loss of each class if it were the true one, in the shape of ``log_p``."""
-        loss = -((1 - log_p.exp()) ** self.gamma) * log_p
+        # At 0 the power has no finite gradient where gamma is below 1.
+        loss = -((1 - log_p.exp()).clamp(min=_TINY) ** self.gamma) * log_p
         if self.class_weight is None:
             return loss
         weight = torch.as_tensor(self.class_weight, device=loss.device, dtype=loss.dtype)

@@ -34,8 +34,8 @@ class Task(Protocol):
     def maps(self, record: dict[str, Any]) -> dict[str, np.ndarray]:
         """Returns what a prediction says of each pixel, by name; nothing for most tasks.
 
-        Each an H x W uint8 or uint16 array in the size of the image; a demo writes it beside the
-        annotated picture.
+        Each an H x W uint8 or uint16 array in the size of the image; a demo writes it into a
+        folder of that name.
         """
 
     def report(

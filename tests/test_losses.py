@@ -120,3 +120,11 @@ def test_no_class_is_ignored_unless_asked():
     loss = SoftmaxFocalLoss(gamma=0)(logits, torch.tensor([255]))
 
     assert loss.item() == pytest.approx(math.log(300))
+
+
+def test_a_saturated_score_has_a_finite_gradient_with_a_small_gamma():
+    scores = torch.tensor([[30.0, 0.0, 0.0]], requires_grad=True)
+
+    SoftmaxFocalLoss(gamma=0.5)(scores, torch.tensor([0])).backward()
+
+    assert scores.grad.isfinite().all()

@@ -29,7 +29,7 @@ def infer(
 ) -> list[dict[str, Any]]:
     """Runs a model on images; writes an annotated picture of each and ``predictions.json``.
 
-    Where the task says something of each pixel, that is written too: ``<image>_mask.png``.
+    Where the task says something of each pixel, that is written too: ``masks/<image>.png``.
 
     Args:
         config: Config file.
@@ -69,7 +69,8 @@ def infer(
             continue
         write_image(folder / f"{name}.png", inferencer.task.draw(image, record))
         for kind, pixels in inferencer.task.maps(record).items():
-            write_image(folder / f"{name}_{kind}.png", pixels)
+            (folder / kind).mkdir(exist_ok=True)
+            write_image(folder / kind / f"{name}.png", pixels)
         if cam:
             write_image(folder / f"{name}_cam.png", inferencer.activation_map(file))
     write_records(folder / "predictions.json", records)

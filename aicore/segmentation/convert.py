@@ -78,7 +78,12 @@ class Summary:
 
 
 def convert_coco(
-    file: Path, images: Path, root: Path, out: Path, classes: Sequence[str] | None = None
+    file: Path,
+    images: Path,
+    root: Path,
+    out: Path,
+    name: str,
+    classes: Sequence[str] | None = None,
 ) -> Summary:
     """Writes masks for a COCO file of polygons and run lengths.
 
@@ -89,8 +94,9 @@ def convert_coco(
         file: The JSON.
         images: Folder in which its ``file_name`` are found.
         root: Folder that the paths of the result are relative to: ``images`` or one above it.
-        out: Folder to write into: ``masks/<path>.png``, ``labels.txt``, and ``<file's name>.txt``,
-            a list of the images.
+        out: Folder to write into: ``masks/<path>.png``, ``labels.txt``, and ``<name>.txt``, a list
+            of the images.
+        name: Of that list, e.g. ``train``.
         classes: Names to take, in their order; by default all categories by their ids. The
             background comes before them.
 
@@ -106,7 +112,8 @@ def convert_coco(
     known = _choose_classes(classes, [names[key] for key in sorted(names)], file)
     found = {
         entry["id"]: Annotated(
-            _relative(images / entry["file_name"], root), (entry["height"], entry["width"])
+            _relative(images / entry["file_name"], root),
+            _size_of(file, entry["file_name"], entry.get("height"), entry.get("width")),
         )
         for entry in content["images"]
     }
@@ -124,12 +131,16 @@ def convert_coco(
             summary.drop("has a box, but no segmentation", place)
         else:
             image.shapes.append({**annotation, "label": label, "place": place})
-    _write(list(found.values()), _coco_area, known, out, file.stem, summary)
+    _write(list(found.values()), _coco_area, known, out, name, summary)
     return summary
 
 
 def convert_labelme(
-    folder: Path, root: Path, out: Path, classes: Sequence[str] | None = None
+    folder: Path,
+    root: Path,
+    out: Path,
+    name: str,
+    classes: Sequence[str] | None = None,
 ) -> Summary:
     """Writes masks for labelme's JSON files, one for each image.
 
@@ -139,8 +150,9 @@ def convert_labelme(
     Args:
         folder: With the JSON files, read to its depth.
         root: Folder that the paths of the result are relative to; the images lie below it.
-        out: Folder to write into: ``masks/<path>.png``, ``labels.txt``, and
-            ``<folder's name>.txt``, a list of the images.
+        out: Folder to write into: ``masks/<path>.png``, ``labels.txt``, and ``<name>.txt``, a list
+            of the images.
+        name: Of that list, e.g. ``train``.
         classes: Names to take, in their order; by default all labels in sorted order. The
             background comes before them.
 
@@ -156,15 +168,13 @@ def convert_labelme(
         if "shapes" not in content or not content.get("imagePath"):
             summary.drop("is no file of labelme", file.name)
             continue
-        size = content.get("imageHeight"), content.get("imageWidth")
-        if not all(type(side) is int and side > 0 for side in size):
-            raise DataError(
-                f"{str(file)!r} does not state imageHeight and imageWidth, whole numbers above 0."
-            )
+        size = _size_of(
+            file, content["imagePath"], content.get("imageHeight"), content.get("imageWidth")
+        )
         # labelme writes the separators of the system it ran on.
         path = file.parent / str(content["imagePath"]).replace("\\", "/")
         shapes = [
-            {**shape, "label": str(shape["label"]), "place": f"{file.name}, shape {number}"}
+            {**shape, "label": str(shape.get("label", "")), "place": f"{file.name}, shape {number}"}
             for number, shape in enumerate(content["shapes"])
         ]
         found.append(Annotated(_relative(path, root), size, shapes))
@@ -174,8 +184,18 @@ def convert_labelme(
         for shape in [s for s in image.shapes if s["label"] not in known]:
             summary.drop(f"class {shape['label']!r} is not asked for", shape["place"])
             image.shapes.remove(shape)
-    _write(found, _labelme_area, known, out, folder.resolve().name, summary)
+    _write(found, _labelme_area, known, out, name, summary)
     return summary
+
+
+def _size_of(file: Path, image: str, height: object, width: object) -> tuple[int, int]:
+    """Returns height and width of an image as the file states them."""
+    if not all(type(side) is int and side > 0 for side in (height, width)):
+        raise DataError(
+            f"{str(file)!r} states no size of {image!r}: height {height!r}, width {width!r}; "
+            "expected whole numbers of pixels above 0."
+        )
+    return height, width
 
 
 def _relative(image: Path, root: Path) -> str:
@@ -210,7 +230,14 @@ def _choose_classes(asked: Sequence[str] | None, there: list[str], source: Path)
                 f"--classes: {str(source)!r} has no class {name!r}.{did_you_mean(name, there)} "
                 f"It has: {', '.join(there)}."
             )
-    return [name for name in names if name != BACKGROUND]
+    # Some tools have a category of the same name above their classes.
+    names = [name for name in dict.fromkeys(names) if name != BACKGROUND]
+    if len(names) >= IGNORE:
+        raise DataError(
+            f"{str(source)!r} has {len(names)} classes: a mask holds at most {IGNORE - 1} beside "
+            "the background. Choose some with --classes."
+        )
+    return names
 
 
 def _write(
@@ -221,6 +248,11 @@ def _write(
     name: str,
     summary: Summary,
 ) -> None:
+    if name == "labels":
+        raise DataError(
+            "the list of the images cannot be called labels, which is the list of the classes: "
+            "give another --name, e.g. train."
+        )
     images.sort(key=lambda image: image.path)
     files = [out / "masks" / PurePosixPath(image.path).with_suffix(".png") for image in images]
     lists = {
@@ -259,14 +291,17 @@ def _refuse_to_overwrite(files: list[Path], lists: dict[Path, list[str]]) -> Non
         if file.exists() and read_lines(file) != lines:
             raise DataError(
                 f"{str(file)!r} holds other lines than this conversion would write: give another "
-                "--out, or the same --classes."
+                "--out or --name, or the same --classes."
             )
 
 
 def _areas_of(image: Annotated, area_of: Any, summary: Summary) -> list[Area]:
     areas = []
     for shape in image.shapes:
-        area = area_of(shape, image.size)
+        try:
+            area = area_of(shape, image.size)
+        except (KeyError, TypeError, ValueError) as error:
+            area = f"cannot be understood ({error})"
         place = f"{shape['place']} ({image.path})"
         if isinstance(area, str):
             summary.drop(area, place)
@@ -286,6 +321,8 @@ def _coco_area(shape: dict[str, Any], size: tuple[int, int]) -> Area | str:
             return "run lengths of another size than the image"
         runs = segmentation
         if isinstance(runs["counts"], list):
+            if sum(runs["counts"]) != size[0] * size[1]:
+                return "run lengths of another number of pixels than the image"
             runs = run_lengths.frPyObjects(runs, *size)
         return Area(label, run_lengths.decode(runs).astype(bool))
     polygons = [np.asarray(part, np.float64).reshape(-1, 2) for part in segmentation if len(part)]
@@ -296,7 +333,7 @@ def _labelme_area(shape: dict[str, Any], size: tuple[int, int]) -> Area | str:
     """Returns the area of a shape, or why there is none."""
     kind, label = shape.get("shape_type") or "polygon", str(shape["label"])
     points = np.asarray(shape.get("points") or [], np.float64).reshape(-1, 2)
-    if kind == "polygon":
+    if kind == "polygon" or (kind == "rectangle" and len(points) == 4):
         return _of_polygons(label, [points], size)
     if kind == "rectangle" and len(points) == 2:
         (left, top), (right, bottom) = points
@@ -309,7 +346,7 @@ def _labelme_area(shape: dict[str, Any], size: tuple[int, int]) -> Area | str:
         return _of_polygons(label, [circle], size)
     if kind == "mask" and len(points) and shape.get("mask"):
         return _of_picture(label, shape["mask"], points[0], size)
-    return f"a {kind} has no area"
+    return f"a {kind} of {len(points)} point(s) has no area"
 
 
 def _of_polygons(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from mmseg.datasets import BaseSegDataset
-from PIL import ExifTags, Image
+from PIL import ExifTags
 from tqdm import tqdm
 
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
@@ -20,7 +20,7 @@ from aicore.datasets.files import is_hidden, read_labels, read_lines
 from aicore.errors import ConfigError, DataError
 from aicore.registry import DATASETS
 from aicore.runtime.images import IMAGE_SUFFIXES
-from aicore.segmentation.masks import IGNORE, build_mask_format
+from aicore.segmentation.masks import IGNORE, build_mask_format, open_picture
 
 _TWO_FILES = re.compile(
     r"(.+(?:{0})) (.+(?:{0}))".format("|".join(map(re.escape, IMAGE_SUFFIXES))), re.IGNORECASE
@@ -112,6 +112,8 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
             example=f"{self.split}: part_001" if self.from_list else f"{self.split}/part_001.png",
         )
         missing_is_background = self.mask_format.missing_is_background
+        if missing_is_background and not self.test_mode:
+            self._require_a_mask([mask for _, mask in pairs])
         return [
             {
                 "img_path": str(image),
@@ -123,6 +125,15 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
             }
             for image, mask in pairs
         ]
+
+    def _require_a_mask(self, masks: Sequence[Path]) -> None:
+        """Raises if no image of a training has a mask: a misspelt path, not good images alone."""
+        if not any(mask.is_file() for mask in masks):
+            raise DataError(
+                f"{self.split}: none of its {len(masks)} images has a mask, e.g. '{masks[0]}' does "
+                f"not exist. Look at masks = {self.masks!r}; to train, some image has to show a "
+                "defect."
+            )
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Returns the record ``idx`` with what :class:`aicore.LoadMask` needs to read its mask."""
@@ -239,11 +250,17 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         return next((file for file in candidates if file.is_file()), candidates[0])
 
     def _mask_of(self, image: Path) -> Path:
-        relative = image.relative_to(self.image_root).with_suffix("")
-        folder = relative.parent.as_posix().removeprefix(".")
-        return self.root / self.masks.format(
-            path=relative.as_posix(), folder=folder, name=relative.name
-        )
+        try:
+            relative = image.relative_to(self.image_root).with_suffix("")
+        except ValueError as error:
+            raise DataError(
+                f"image '{image}' of {self.split} does not lie below '{self.image_root}': give its "
+                "path from there, or its mask too, '<image>, tab, <mask>'."
+            ) from error
+        folder = "" if relative.parent == Path() else relative.parent.as_posix()
+        mask = self.masks.format(path=relative.as_posix(), folder=folder, name=relative.name)
+        # Without a folder, "{folder}/{name}.png" is not meant to be absolute.
+        return self.root / (mask if self.masks.startswith("/") else mask.lstrip("/"))
 
 
 def size_differs(mask: str, mask_size: Sequence[int], image: str, image_size: Sequence[int]) -> str:
@@ -269,7 +286,7 @@ def _check_template(template: str) -> str:
 def _size_of_image(path: str) -> tuple[int, int] | None:
     """Returns height and width of an image as it is shown, from its header; None if unreadable."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
             return image.size if turned else image.size[::-1]
     except (OSError, SyntaxError, ValueError):

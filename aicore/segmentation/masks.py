@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ IGNORE = 255
 _MOST_CLASSES = 255
 _SHOWN = 3  # wrong values in a message
 _MODES_OF_IDS = ("1", "L", "P", "I", "I;16", "I;16B")
+_LIMIT_LOCK = Lock()  # masks are read by several threads
 _MODES_OF_COLOURS = ("RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -58,6 +60,10 @@ class MaskFormat:
         missing: str = "error",
     ) -> None:
         self.classes = tuple(classes)
+        if ignore is not None and not isinstance(ignore, list | tuple):
+            raise _wrong("ignore", ignore, "a list of values, e.g. (255,)")
+        if ignore and threshold is not None:
+            raise _wrong("ignore", ignore, "None, since mask_format.threshold is set")
         self.palette = palette
         self.threshold = threshold
         self.class_from = _compile(class_from)
@@ -177,7 +183,8 @@ class MaskFormat:
         return self._indices[found]
 
     def _by_id(self, path: str | Path, ids: np.ndarray) -> np.ndarray:
-        if ids.size == 0 or (ids.max() < len(self.classes) and ids.min() >= 0):
+        ignores_a_class = any(value < len(self.classes) for value in self.ignore)
+        if not ignores_a_class and (ids.max() < len(self.classes) and ids.min() >= 0):
             return ids.astype(np.uint8)
         ignored = np.isin(ids, self.ignore)
         wrong = ~ignored & ((ids >= len(self.classes)) | (ids < 0))
@@ -208,9 +215,19 @@ class MaskFormat:
         )
 
 
+def open_picture(path: str | Path) -> Image.Image:
+    """Opens a picture of any size; Pillow's limit, for files of strangers, stops line scans."""
+    with _LIMIT_LOCK:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
 def _read(path: str | Path) -> tuple[Image.Image, str]:
     try:
-        with Image.open(path) as file:
+        with open_picture(path) as file:
             file.load()
             return file, file.mode
     except FileNotFoundError as error:

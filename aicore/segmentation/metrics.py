@@ -61,8 +61,8 @@ class SegmentationMetric(BaseMetric):
             data_samples: Dicts with ``gt_sem_seg`` and ``pred_sem_seg`` of one size.
         """
         classes = len(self.dataset_meta["classes"])
-        truths = [sample["gt_sem_seg"]["data"].squeeze() for sample in data_samples]
-        predictions = [sample["pred_sem_seg"]["data"].squeeze() for sample in data_samples]
+        truths = [sample["gt_sem_seg"]["data"].squeeze(0) for sample in data_samples]
+        predictions = [sample["pred_sem_seg"]["data"].squeeze(0) for sample in data_samples]
         device = predictions[0].device
         truth = torch.cat([item.flatten() for item in truths]).to(device)
         prediction = torch.cat([item.flatten() for item in predictions])

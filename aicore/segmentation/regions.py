@@ -9,6 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from aicore.errors import ConfigError
 from aicore.segmentation.masks import IGNORE, present_in
 
 
@@ -38,26 +39,44 @@ class RegionRule:
     min_area: int = 10
     min_overlap: float = 0.1
 
-    def count(self, truth: np.ndarray, prediction: np.ndarray) -> RegionCounts:
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            ConfigError: One is out of range.
+        """
+        if type(self.min_area) is not int or self.min_area < 1:
+            raise ConfigError(
+                f"min_region_area is {self.min_area!r}: expected a whole number of pixels from 1."
+            )
+        if not isinstance(self.min_overlap, int | float) or not 0 < self.min_overlap <= 1:
+            raise ConfigError(
+                f"min_region_overlap is {self.min_overlap!r}: expected a share in (0, 1]."
+            )
+
+    def count(
+        self, truth: np.ndarray, prediction: np.ndarray, known: np.ndarray | None = None
+    ) -> RegionCounts:
         """Compares the regions of one class; regions touch at edges and corners.
 
         Args:
             truth: H x W bool.
-            prediction: H x W bool, without pixels that do not count.
+            prediction: H x W bool.
+            known: H x W bool, the pixels that count, None for all. A region that reaches over
+                others is still one.
         """
-        hit = self._hits(truth, prediction)
-        real = self._hits(prediction, truth)
+        known = np.ones_like(truth) if known is None else known
+        hit = self._hits(truth, prediction, known)
+        real = self._hits(prediction, truth, known)
         return RegionCounts(sum(hit), len(hit) - sum(hit), len(real) - sum(real))
 
-    def _hits(self, regions: np.ndarray, others: np.ndarray) -> list[bool]:
+    def _hits(self, regions: np.ndarray, others: np.ndarray, known: np.ndarray) -> list[bool]:
         """Returns for each region of the first mask whether the second covers it."""
         if not regions.any():
             return []
-        _, labels, statistics, _ = cv2.connectedComponentsWithStats(
-            regions.astype(np.uint8), connectivity=8
-        )
-        areas = statistics[1:, cv2.CC_STAT_AREA]
-        covered = np.bincount(labels[others], minlength=len(areas) + 1)[1:]
+        count, labels = cv2.connectedComponents(regions.astype(np.uint8), connectivity=8)
+        areas = np.bincount(labels[known], minlength=count)[1:]
+        covered = np.bincount(labels[others & known], minlength=count)[1:]
         return (covered >= self.min_overlap * areas)[areas >= self.min_area].tolist()
 
     def count_classes(
@@ -77,12 +96,12 @@ class RegionRule:
         known = truth != IGNORE
         present = {*present_in(truth), *present_in(prediction)}
         counts = [
-            self.count(truth == index, (prediction == index) & known)
+            self.count(truth == index, prediction == index, known)
             if index in present
             else RegionCounts()
             for index in range(1, classes)
         ]
-        return [*counts, self.count((truth > 0) & known, (prediction > 0) & known)]
+        return [*counts, self.count((truth > 0) & known, prediction > 0, known)]
 
 
 def list_regions(

@@ -15,7 +15,6 @@ _RENAMED = (
     (r"(\.conv[12])\.1\.", r"\1.bn."),
 )
 _OWN = re.compile(r"^(.*?)(?=(?:encoder|decoder|segmentation_head)\.)")
-_DROPPED = ("classification_head.",)
 
 
 def from_smp(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -24,7 +23,8 @@ def from_smp(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Its encoders of torchvision's layout (``resnet18`` ...) and of timm's (``tu-...``) are those of
     :class:`aicore.backbones.TimmBackbone`. Its own EfficientNets (``efficientnet-b0``,
     ``timm-efficientnet-b0``) hand on other features, so their weights do not fit. A prefix of all
-    keys (``model.`` of Lightning) and the auxiliary classifier are left out.
+    keys (``model.`` of Lightning) is left out, and so is all that is neither encoder, nor decoder,
+    nor segmentation head.
 
     Args:
         weights: By smp's key names.
@@ -32,9 +32,9 @@ def from_smp(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for key, weight in weights.items():
         found = _OWN.match(key)
-        key = key[found.end() :] if found else key
-        if key.startswith(_DROPPED):
+        if not found:
             continue
+        key = key[found.end() :]
         is_decoder = key.startswith("decoder.")
         for pattern, replacement in _RENAMED if is_decoder else _RENAMED[:3]:
             key = re.sub(pattern, replacement, key)

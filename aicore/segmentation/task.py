@@ -94,8 +94,8 @@ class Segmentation:
         return side_by_side(parts or [image])
 
     def maps(self, record: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Returns ``mask``, the predicted class indices, H x W uint8."""
-        return {"mask": to_class_map(record["prediction"])} if "prediction" in record else {}
+        """Returns ``masks``, the predicted class indices, H x W uint8."""
+        return {"masks": to_class_map(record["prediction"])} if "prediction" in record else {}
 
     def report(
         self, records: list[dict[str, Any]], classes: tuple[str, ...], folder: Path

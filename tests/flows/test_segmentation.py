@@ -133,7 +133,7 @@ def test_a_demo_and_the_inferencer_agree_with_the_test(trained, tested, data_roo
     records = json.loads((tested[1] / "predictions.json").read_text())
     expected = to_class_map(records[1]["prediction"])
     assert np.array_equal(to_class_map(record["prediction"]), expected)
-    mask = cv2.imread(str(tmp_path / "1_mask.png"), cv2.IMREAD_UNCHANGED)
+    mask = cv2.imread(str(tmp_path / "masks/1.png"), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(mask, expected)
     assert cv2.imread(str(tmp_path / "1.png")).shape[1] == 320
     inferencer = SegmentationInferencer(config, checkpoint, "cpu")

@@ -55,7 +55,7 @@ def write_coco(root: Path, annotations: list[dict], names=("a.jpg", "b.jpg")) ->
 
 def from_coco(root: Path, annotations: list[dict], **settings):
     out = root.parent / "out"
-    return convert_coco(write_coco(root, annotations), root, root, out, **settings), out
+    return convert_coco(write_coco(root, annotations), root, root, out, "train", **settings), out
 
 
 # ---- COCO ----
@@ -154,7 +154,7 @@ def test_two_splits_go_into_one_folder(root):
         (root / name).mkdir()
         file = write_coco(root, [annotation()], names=["a.jpg"])
         file = file.rename(file.with_name(f"{name}.json"))
-        convert_coco(file, root / name, root, root.parent / "out")
+        convert_coco(file, root / name, root, root.parent / "out", name)
 
     out = root.parent / "out"
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*")) == [
@@ -165,6 +165,63 @@ def test_two_splits_go_into_one_folder(root):
         "val.txt",
     ]
     assert (out / "val.txt").read_text() == "val/a.jpg\n"
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ([[1, 2, 3, 4, 5, 6, 7]], "cannot be understood"),
+        (dict(size=SIZE, counts=[10, 10]), "run lengths of another number of pixels"),
+        (dict(size=SIZE), "cannot be understood"),
+    ],
+)
+def test_a_faulty_annotation_is_left_out(root, broken, reason):
+    summary, out = from_coco(root, [annotation(segmentation=broken), annotation(image=2)])
+
+    (told,) = summary.dropped
+    assert told.startswith(reason)
+    assert not read(out / "masks/a.png").any()
+    assert read(out / "masks/b.png").any()
+
+
+def test_the_list_of_the_images_is_not_that_of_the_classes(root):
+    file = write_coco(root, [annotation()])
+
+    with pytest.raises(DataError, match="cannot be called labels"):
+        convert_coco(file, root, root, root.parent / "out", "labels")
+    assert not (root.parent / "out").exists()
+
+
+def write_categories(root: Path, *names: str) -> Path:
+    file = write_coco(root, [annotation(category=len(names) - 1)])
+    content = json.loads(file.read_text())
+    content["categories"] = [{"id": index, "name": name} for index, name in enumerate(names)]
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_a_category_above_a_class_of_the_same_name(root):
+    file, out = write_categories(root, "dent", "dent", "spot"), root.parent / "out"
+
+    convert_coco(file, root, root, out, "train")
+
+    assert (out / "labels.txt").read_text() == "background\ndent\nspot\n"
+    assert read(out / "masks/a.png").max() == 2
+
+
+def test_more_classes_than_a_mask_holds(root):
+    file = write_categories(root, *map(str, range(255)))
+
+    with pytest.raises(DataError, match="has 255 classes: a mask holds at most 254"):
+        convert_coco(file, root, root, root.parent / "out", "train")
+
+
+def test_an_image_without_a_size(root):
+    file = write_coco(root, [])
+    file.write_text(file.read_text().replace('"height": 40, ', ""))
+
+    with pytest.raises(DataError, match=r"states no size of 'a.jpg': height None"):
+        convert_coco(file, root, root, root.parent / "out", "train")
 
 
 def test_nothing_is_overwritten(root):
@@ -190,7 +247,7 @@ def test_two_images_with_one_mask(root):
     file = write_coco(root, [], names=["a.jpg", "a.png"])
 
     with pytest.raises(DataError, match="differ in their suffix only"):
-        convert_coco(file, root, root, root.parent / "out")
+        convert_coco(file, root, root, root.parent / "out", "train")
 
 
 @pytest.mark.parametrize(
@@ -206,12 +263,12 @@ def test_a_file_that_is_not_coco(root, content, reason):
     file.write_text(content)
 
     with pytest.raises(DataError, match=reason):
-        convert_coco(file, root, root, root.parent / "out")
+        convert_coco(file, root, root, root.parent / "out", "train")
 
 
 def test_a_file_that_is_not_there(root):
     with pytest.raises(DataError, match="cannot be read: No such file"):
-        convert_coco(root / "x.json", root, root, root.parent / "out")
+        convert_coco(root / "x.json", root, root, root.parent / "out", "train")
 
 
 def test_a_class_that_is_not_there(root):
@@ -223,7 +280,7 @@ def test_an_image_outside_the_root(root):
     file = write_coco(root, [])
 
     with pytest.raises(DataError, match="does not lie below"):
-        convert_coco(file, root, root / "train", root.parent / "out")
+        convert_coco(file, root, root / "train", root.parent / "out", "train")
 
 
 # ---- labelme ----
@@ -247,7 +304,7 @@ def write_labelme(file: Path, shapes: list[dict], **more) -> None:
 
 def from_labelme(root: Path, **settings):
     out = root.parent / "out"
-    return convert_labelme(root, root, out, **settings), out
+    return convert_labelme(root, root, out, "images", **settings), out
 
 
 SQUARE_POINTS = [[10, 5], [20, 5], [20, 15], [10, 15]]
@@ -330,8 +387,8 @@ def test_what_labelme_files_are_left_out(root):
     assert summary.dropped == {
         "is no file of labelme": ["other.json"],
         "class 'dust' is not asked for": ["a.json, shape 4"],
-        "a line has no area": ["a.json, shape 0 (a.jpg)"],
-        "a point has no area": ["a.json, shape 1 (a.jpg)"],
+        "a line of 2 point(s) has no area": ["a.json, shape 0 (a.jpg)"],
+        "a point of 1 point(s) has no area": ["a.json, shape 1 (a.jpg)"],
         "its mask is no base64 text": ["a.json, shape 2 (a.jpg)"],
         "its mask is no picture": ["a.json, shape 3 (a.jpg)"],
     }
@@ -345,5 +402,7 @@ def test_no_labelme_files(root):
 def test_a_labelme_file_without_a_size(root):
     write_labelme(root / "a.json", [], imageHeight=None)
 
-    with pytest.raises(DataError, match=r"a.json' does not state imageHeight and imageWidth"):
+    with pytest.raises(
+        DataError, match=r"a.json' states no size of 'a.jpg': height None, width 60"
+    ):
         from_labelme(root)

@@ -80,6 +80,34 @@ def test_layouts_by_a_template(root, images, split, masks, image, mask):
     assert pairs(open_dataset(root, split, images=images, masks=masks), root) == [(image, mask)]
 
 
+def test_an_image_without_a_folder(root):
+    touch(root, "a.png")
+    (root / "all.txt").write_text("a.png\n")
+
+    dataset = open_dataset(root, "all.txt", images="", masks="{folder}/{name}_mask.png")
+
+    assert pairs(dataset, root) == [("a.png", "a_mask.png")]
+
+
+def test_an_image_from_elsewhere_needs_its_mask_in_the_list(root, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    touch(other, "a.png")
+    root.mkdir(exist_ok=True)
+    (root / "all.txt").write_text(f"{other / 'a.png'}\n")
+
+    with pytest.raises(DataError, match=r"a\.png' of .* does not lie below"):
+        open_dataset(root, "all.txt")
+
+
+def test_a_misspelt_place_of_masks_does_not_make_all_images_good(root):
+    write(root, "train/1", np.zeros((4, 4)))
+    settings = dict(masks="mask/{path}.png", mask_format=dict(missing="background"))
+
+    with pytest.raises(DataError, match="none of its 1 images has a mask"):
+        open_dataset(root, **settings)
+    assert len(open_dataset(root, test_mode=True, **settings)) == 1
+
+
 def test_masks_beside_their_images_are_no_images(root):
     touch(root, "a/1.jpg", "a/1.png", "a/2.jpg", "a/2.png")
 

@@ -88,6 +88,23 @@ def test_other_values_to_ignore(file):
     assert mask.tolist() == [[0, 1, IGNORE, IGNORE]]
 
 
+@pytest.mark.parametrize("more", [(), (200,)])
+def test_a_class_can_be_ignored(file, more):
+    save(file, np.uint8([[0, 1, 2, *more]]))
+
+    mask = MaskFormat(CLASSES, ignore=(0, 200)).read(file, "a.png")
+
+    assert mask.tolist() == [[255, 1, 2, *([255] if more else [])]]
+
+
+def test_a_mask_of_any_size(file, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    save(file, np.zeros((8, 8), np.uint8))
+
+    assert MaskFormat(CLASSES).read(file, "a.png").shape == (8, 8)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
 def test_a_value_outside_the_classes(file):
     ids = IDS.copy()
     ids[0, :2] = 7

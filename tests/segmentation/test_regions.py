@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aicore.errors import ConfigError
 from aicore.segmentation.regions import RegionCounts, RegionRule, list_regions
 
 SIZE = (40, 60)
@@ -48,6 +49,30 @@ def test_small_regions_count_neither_way():
     assert rule.count(areas(), small) == RegionCounts()
     # What touches a small true region is not false.
     assert rule.count(small, areas((0, 0, 6, 6))) == RegionCounts()
+
+
+def test_a_region_over_an_ignored_border_is_one():
+    truth = np.zeros((60, 60), np.uint8)
+    truth[10:50, 10:50] = 255
+    truth[15:45, 15:45] = 1
+    prediction = np.zeros((60, 60), np.uint8)
+    prediction[5:55, 5:55] = 1
+
+    assert RegionRule().count_classes(truth, prediction, 2) == [RegionCounts(1, 0, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (dict(min_area=0), "min_region_area is 0"),
+        (dict(min_area=None), "min_region_area is None"),
+        (dict(min_overlap=0), "min_region_overlap is 0"),
+        (dict(min_overlap=1.5), "min_region_overlap is 1.5"),
+    ],
+)
+def test_wrong_rules(settings, told):
+    with pytest.raises(ConfigError, match=told):
+        RegionRule(**settings)
 
 
 def test_corners_join():

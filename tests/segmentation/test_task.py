@@ -153,7 +153,7 @@ def test_a_map_of_indices_is_written_beside_the_picture(task):
 
     (name, mask), *_ = task.maps(record).items()
 
-    assert name == "mask"
+    assert name == "masks"
     assert mask.dtype == np.uint8
     assert np.array_equal(mask, PREDICTION)
     assert task.maps({"reason": "it is empty"}) == {}

@@ -31,6 +31,7 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         help="folder above the images of all splits, as images in the config; default: --images",
     )
+    parser.add_argument("--name", help="of the list of images, e.g. train; default: SOURCE's name")
     parser.add_argument(
         "--classes",
         nargs="+",
@@ -47,13 +48,14 @@ def main() -> None:
     from aicore.segmentation.convert import convert_coco, convert_labelme
 
     source, out, classes = arguments.source, arguments.out, arguments.classes
+    name = arguments.name or (source.stem if arguments.kind == "coco" else source.resolve().name)
     if arguments.kind == "coco":
         images = arguments.images or source.parent
         root = arguments.root or images
-        summary, name = convert_coco(source, images, root, out, classes), source.stem
+        summary = convert_coco(source, images, root, out, name, classes)
     else:
         root = arguments.root or arguments.images or source
-        summary, name = convert_labelme(source, root, out, classes), source.resolve().name
+        summary = convert_labelme(source, root, out, name, classes)
     print(summary)
     print("\nin the config (train or val):")
     print(f"    data_root = {out.resolve().as_posix()!r}")

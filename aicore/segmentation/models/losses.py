@@ -21,6 +21,45 @@ _TINY = 1e-7  # keeps divisions and logarithms finite
 
 
 @MODELS.register_module()
+class CrossEntropyLoss(nn.Module):
+    """Cross entropy over the softmax scores, averaged over the pixels by their classes' weights.
+
+    It is torch's. mmseg's divides by all pixels, ignored ones too, or (``avg_non_ignore``) fails
+    with class weights.
+
+    Args:
+        class_weight: One weight per class, or None.
+        loss_weight: Factor on the result.
+        loss_name: Its name in the log.
+    """
+
+    def __init__(
+        self,
+        class_weight: list[float] | None = None,
+        loss_weight: float = 1.0,
+        loss_name: str = "loss_ce",
+    ) -> None:
+        super().__init__()
+        self.class_weight = class_weight
+        self.loss_weight = loss_weight
+        self.loss_name = loss_name
+
+    def forward(
+        self, logits: Tensor, label: Tensor, ignore_index: int = 255, **kwargs: Any
+    ) -> Tensor:
+        """Returns the loss, a scalar; see the module for the shapes."""
+        logits, weight = logits.float(), None
+        total = (label != ignore_index).sum()
+        if self.class_weight is not None:
+            weight = logits.new_tensor(self.class_weight)
+            total = weight[label[label != ignore_index]].sum()
+        loss = F.cross_entropy(
+            logits, label, weight=weight, ignore_index=ignore_index, reduction="sum"
+        )
+        return self.loss_weight * loss / total.clamp(min=_TINY)
+
+
+@MODELS.register_module()
 class TverskyLoss(nn.Module):
     """One minus the Tversky index of each class over the batch, averaged over its classes.
 

@@ -4,7 +4,7 @@
 model_name = "resnet18"  # the encoder
 pretrained = False  # of the encoder: False; True: timm's weights by name; or a path
 losses = [  # added up; class_weight=[...] gives one weight per class
-    dict(type="CrossEntropyLoss", avg_non_ignore=True),
+    dict(type="aicore.CrossEntropyLoss"),
     dict(type="aicore.DiceLoss", log=True),
 ]
 # further: aicore.SoftmaxFocalLoss, .TverskyLoss, .LovaszLoss, .BoundaryLoss

@@ -8,7 +8,7 @@ auxiliary_weight = 0.4  # of the losses at the level before the last
 
 # ---- the rest ----
 norm_cfg = dict(type="aicore.BatchNorm")  # takes a batch of one image
-auxiliary_losses = [dict(type="CrossEntropyLoss", loss_weight="${auxiliary_weight}")]
+auxiliary_losses = [dict(type="aicore.CrossEntropyLoss", loss_weight="${auxiliary_weight}")]
 model = dict(
     backbone=dict(output_stride="${output_stride}"),
     decode_head=dict(

@@ -9,10 +9,16 @@ import torch
 
 from aicore.losses import SoftmaxFocalLoss
 from aicore.registry import MODELS
-from aicore.segmentation.models import BoundaryLoss, DiceLoss, LovaszLoss, TverskyLoss
+from aicore.segmentation.models import (
+    BoundaryLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    LovaszLoss,
+    TverskyLoss,
+)
 
 LOSSES = {
-    "cross entropy": dict(type="CrossEntropyLoss", avg_non_ignore=True),
+    "cross entropy": dict(type="aicore.CrossEntropyLoss"),
     "focal": dict(type="aicore.SoftmaxFocalLoss"),
     "dice": dict(type="aicore.DiceLoss"),
     "log dice": dict(type="aicore.DiceLoss", log=True),
@@ -211,6 +217,17 @@ def test_tversky_is_its_formula(logits, label):
     loss = TverskyLoss(alpha=0.2, beta=0.9)(logits, label)
 
     assert loss.item() == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 3.0, 0.5]])
+def test_cross_entropy_is_its_formula(logits, label, weights):
+    pixels = known_pixels(logits, label)
+    factors = weights or [1.0] * 4
+
+    expected = sum(-factors[c] * math.log(scores[c]) for scores, c in pixels)
+    expected /= sum(factors[c] for _, c in pixels)
+
+    assert CrossEntropyLoss(class_weight=weights)(logits, label).item() == pytest.approx(expected)
 
 
 def test_a_larger_beta_punishes_misses_more():
