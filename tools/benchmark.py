@@ -63,7 +63,7 @@ def main() -> None:
     """Prints the table and writes the CSV."""
     arguments = parse_arguments()
     # They import torch, which --help need not wait for.
-    from aicore.apis.benchmark import benchmark_ema, benchmark_segmentation, benchmark_training
+    from aicore.apis.benchmark import benchmark_ema, benchmark_training
 
     if arguments.kind == "train":
         report = benchmark_training(
@@ -74,6 +74,8 @@ def main() -> None:
             options=arguments.cfg_options,
         )
     elif arguments.kind == "segmentation":
+        from aicore.apis.benchmark.segmentation import benchmark_segmentation
+
         report = benchmark_segmentation(
             arguments.config, arguments.rounds, options=arguments.cfg_options
         )

@@ -109,11 +109,12 @@ def test_a_round_outlasts_what_the_workers_prefetch(small_config):
 def test_switches_are_set_and_those_of_the_config_reset(small_config):
     settings = open_config(small_config())
     settings.channels_last = True
-    settings.optim_wrapper.amp = "bfloat16"
+    settings.amp = settings.optim_wrapper.amp = "bfloat16"
     settings.compile = {"mode": "max-autotune"}
 
     _switch(settings, frozenset({"compile"}))
     assert "amp" not in settings.optim_wrapper
+    assert settings.amp is False  # else the Runner would refuse a wrapper without it
     assert settings.channels_last is False
     assert settings.compile == {"mode": "max-autotune"}
 

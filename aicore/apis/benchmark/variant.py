@@ -168,6 +168,7 @@ def _switch(settings: Config, switches: frozenset[str]) -> None:
     precision = settings.optim_wrapper.pop("amp", False) or True
     if "amp" in switches:
         settings.optim_wrapper.update(type="aicore.OptimWrapper", amp=precision)
+    settings.amp = settings.optim_wrapper.get("amp", False)
     settings.channels_last = "channels_last" in switches
     settings.compile = (settings.get("compile") or True) if "compile" in switches else False
 
