@@ -15,6 +15,9 @@ from aicore.engine.checkpoint import inference_weights, read_checkpoint
 from aicore.errors import CheckpointError, ConfigError, did_you_mean
 from aicore.registry import MODELS
 
+# Before timm's own names, in a checkpoint of aicore's.
+_BACKBONE, _MODEL = "backbone.", "model."
+
 
 @contextmanager
 def timm_weights(
@@ -27,7 +30,8 @@ def timm_weights(
     Args:
         model_name: timm's name, with or without a tag: ``resnet18``, ``resnet18.a1_in1k``.
         pretrained: False for random weights; True for timm's own by name (from its cache, else
-            fetched from its hub); a path for a checkpoint with timm's or torchvision's key names.
+            fetched from its hub); a path for a checkpoint with timm's or torchvision's key names,
+            or for one that aicore trained, a classifier of the same parts say.
             A head of another number of classes is left out, and the weights of three input
             channels are summed for one.
         num_classes: Classes of the model's head.
@@ -68,7 +72,10 @@ def timm_weights(
 
 
 def _overlay_from_file(model_name: str, path: str, num_classes: int) -> dict[str, Any]:
-    weights = {key: w.float() for key, w in inference_weights(read_checkpoint(path)).items()}
+    weights = {
+        key.removeprefix(_BACKBONE).removeprefix(_MODEL): weight.float()
+        for key, weight in inference_weights(read_checkpoint(path)).items()
+    }
     with torch.device("meta"):
         own = timm.create_model(model_name, num_classes=num_classes).state_dict()
     head = _head_names(model_name)

@@ -63,6 +63,19 @@ def test_another_number_of_classes_leaves_the_head_out(published, file, tmp_path
     assert all(torch.equal(own[key], weight) for key, weight in without_head(published).items())
 
 
+@pytest.mark.parametrize("prefix", ["model.", "backbone.model."])
+def test_a_checkpoint_that_aicore_trained(published, tmp_path, images, prefix):
+    weights = {f"{prefix}{key}": weight for key, weight in published.state_dict().items()}
+    path = saved(tmp_path / "trained.pth", {"state_dict": weights, "meta": {}})
+
+    backbone = TimmBackbone("resnet18", path, out_indices=(1,)).eval()
+
+    stem = nn.Sequential(published.conv1, published.bn1, published.relu, published.maxpool)
+    with torch.no_grad():
+        expected = published.layer1(stem(images))
+        assert torch.allclose(backbone(images)[0], expected, atol=1e-5)
+
+
 def test_a_file_without_a_head_for_as_many_classes(published, tmp_path):
     path = saved(tmp_path / "body.pth", without_head(published))
 

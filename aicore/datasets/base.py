@@ -30,6 +30,8 @@ class InspectionDataset(BaseDataset):
 
     bad_images: BadImageLog | None = None
     """Where unreadable images are listed; set by :class:`aicore.engine.hooks.BadImageHook`."""
+    epoch = 0
+    """Epoch, counted from 0, that a sample is prepared for; set by the :class:`SeededDataset`."""
 
     def prepare_data(self, idx: int) -> Any:
         """Returns the record ``idx`` after the pipeline; None in training if it is unreadable."""
@@ -80,6 +82,13 @@ class InspectionDataset(BaseDataset):
             for label in labels
             if not 0 <= label < count
         ]
+
+    def notes_of(self, record: dict[str, Any]) -> list[str]:
+        """Returns what is odd in a record's annotation, or left out of it; nothing by default.
+
+        Unlike a fault it does not stop the training.
+        """
+        return []
 
 
 def unique_classes(names: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -49,6 +49,7 @@ class Draw(NamedTuple):
 
     index: int
     seed: int
+    epoch: int = 0
 
 
 class SeededDataset:
@@ -56,16 +57,22 @@ class SeededDataset:
 
     All else (``metainfo``, ``get_data_info``, plain indices ...) is the wrapped data set's own.
 
+    The epoch comes with the draw, so that a worker knows it whether it was started for this epoch
+    or for another one, and however far ahead it works.
+
     Args:
         dataset: The data set, the outermost one where several are nested.
+        told: Data sets, itself or those inside, whose attribute ``epoch`` is set before a sample
+            is prepared.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, told: Sequence[Any] = ()) -> None:
         self.dataset = dataset
+        self.told = told
 
     def __getattr__(self, name: str) -> Any:
         # While it is unpickled in a worker there is no data set yet.
-        if name == "dataset" or name.startswith("__"):
+        if name in ("dataset", "told") or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
@@ -76,6 +83,8 @@ class SeededDataset:
         """Returns the sample; with an index alone, its augmentation is not seeded."""
         if not isinstance(draw, Draw):
             return self.dataset[draw]
+        for dataset in self.told:
+            dataset.epoch = draw.epoch
         with seeded(draw.seed):
             return self.dataset[draw.index]
 
@@ -126,7 +135,7 @@ class SeededBatchSampler:
             for index in batch:
                 if number >= self.first_batch:
                     seed = derive_seed(self.seed, self.epoch, int(index), drawn[index])
-                    draws.append(Draw(index, seed))
+                    draws.append(Draw(index, seed, self.epoch))
                 drawn[index] += 1
             if draws:
                 yield draws

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from aicore.datasets.base import base_datasets
 from aicore.datasets.seeded import SeededBatchSampler, SeededDataset
 
 # What a data loader takes and keeps under the same name, beside data set and samplers.
@@ -38,7 +39,7 @@ class SeededLoader(DataLoader):
 
     def __init__(self, loader: DataLoader, seed: int) -> None:
         super().__init__(
-            SeededDataset(loader.dataset),
+            SeededDataset(loader.dataset, list(base_datasets(loader.dataset))),
             batch_sampler=SeededBatchSampler(loader.batch_sampler, seed),
             worker_init_fn=partial(_init_worker, then=loader.worker_init_fn),
             **{name: getattr(loader, name) for name in _KEPT},

@@ -39,6 +39,7 @@ from aicore.engine.distributed import (
 from aicore.engine.hooks.compile_hook import CompileHook
 from aicore.engine.hooks.sync_buffers_hook import SyncBuffersHook
 from aicore.engine.loading import SeededBatchSampler, SeededLoader
+from aicore.engine.memory import keep_freed_memory
 from aicore.engine.optimizers import OptimWrapper
 from aicore.errors import BrokenCheckpointError, CheckpointError, ConfigError
 from aicore.registry import RUNNERS
@@ -95,6 +96,8 @@ class Runner(BaseRunner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Joins the other processes, if there are such; see :mod:`aicore.engine.distributed`."""
+        if get_device() == "cpu":
+            keep_freed_memory()
         if self.distributed:
             init_distributed(self.launcher)
         super().setup_env(env_cfg)

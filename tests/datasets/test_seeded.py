@@ -168,3 +168,28 @@ def test_seeds_of_neighbours_differ_in_every_place():
     seeds = {derive_seed(a, b, c) for a in range(5) for b in range(5) for c in range(5)}
     assert len(seeds) == 125
     assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+class Told(Noise):
+    """A data set that says for which epoch it prepares a sample."""
+
+    epoch = 0
+
+    def __getitem__(self, index: int) -> int:
+        return self.epoch
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_data_sets_are_told_the_epoch_of_their_samples(workers):
+    dataset = Told()
+    sampler = SeededBatchSampler(BatchSampler(Order(), 3, drop_last=False), 0)
+    loader = DataLoader(
+        SeededDataset(dataset, [dataset]),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=list,
+        persistent_workers=workers > 0,
+    )
+    for epoch in (4, 5):
+        sampler.set_position(epoch)
+        assert {seen for batch in loader for seen in batch} == {epoch}
