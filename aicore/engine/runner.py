@@ -185,7 +185,7 @@ class Runner(BaseRunner):
             ConfigError: ``amp`` is on, and the wrapper knows nothing of it.
         """
         wrapper = super().build_optim_wrapper(optim_wrapper)
-        if self.cfg.get("amp") and getattr(wrapper, "dtype", None) is None:
+        if self.cfg.get("amp") and not hasattr(wrapper, "dtype"):
             raise ConfigError(
                 f"{self.cfg.filename}: amp = {self.cfg.amp!r} has no effect on optim_wrapper. Set "
                 "optim_wrapper.type = 'aicore.OptimWrapper' and optim_wrapper.amp = '${amp}'."

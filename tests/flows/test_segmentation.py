@@ -224,7 +224,7 @@ def test_grey_images_of_16_bits_and_amp(tmp_path):
         white_level=4095,
         classes=CLASSES,
         max_epochs=1,
-        amp=True,
+        amp="bfloat16",
         channels_last=True,
     )
 

@@ -19,7 +19,7 @@ from tests.conftest import REPOSITORY
 
 # Compiled in full it takes a minute; the eager backend traces the same parts of the model.
 COMPILE = dict(_delete_=True, backend="eager")
-SWITCHES = dict(amp=True, channels_last=True, compile=COMPILE, ema=True)
+SWITCHES = dict(amp="bfloat16", channels_last=True, compile=COMPILE, ema=True)
 
 
 def four_dimensional(state: dict) -> list[torch.Tensor]:
@@ -129,7 +129,7 @@ def test_float16_needs_cuda(small_config, tmp_path):
 
 def test_in_two_processes(small_config, tmp_path):
     config = small_config(compile=COMPILE, ema=True)
-    arguments = ["--amp", "--channels-last", "--work-dir", tmp_path / "run"]
+    arguments = ["--amp", "bfloat16", "--channels-last", "--work-dir", tmp_path / "run"]
 
     done = subprocess.run(
         ["tools/dist_train.sh", config, "2", *arguments],

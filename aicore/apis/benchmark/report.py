@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from prettytable import PrettyTable
 
-_CPU_INFO = Path("/proc/cpuinfo")
+from aicore.engine.processor import bf16_instructions, cpu_info
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,9 @@ def machine_facts() -> dict[str, str]:
     return {**facts, "torch": torch.__version__, "threads": str(torch.get_num_threads())}
 
 
-def _cpu_info(key: str) -> str:
-    """Returns the first value of a key of ``/proc/cpuinfo``; empty where there is none."""
-    if not _CPU_INFO.exists():
-        return ""
-    lines = (line.partition(":") for line in _CPU_INFO.read_text().splitlines())
-    return next((value.strip() for name, _, value in lines if name.strip() == key), "")
-
-
 def _cpu_name() -> str:
-    return _cpu_info("model name") or platform.processor() or platform.machine()
+    return cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def _bf16_instructions() -> str:
-    """Returns what makes bfloat16 fast on this CPU: without any, ``--amp`` gains little there."""
-    flags = _cpu_info("flags").split()
-    return " ".join(flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags) or "none known"
+    return " ".join(bf16_instructions() or ()) or "none known"

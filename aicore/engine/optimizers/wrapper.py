@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
+from aicore.engine.processor import bf16_instructions
 from aicore.errors import CheckpointError, ConfigError, did_you_mean
 from aicore.registry import OPTIM_WRAPPERS
 
@@ -49,8 +50,9 @@ class OptimWrapper(BaseOptimWrapper):
             those of :func:`torch.nn.utils.clip_grad_value_`; None: no clipping. The norm before
             clipping is logged as ``grad_norm``.
         amp: False for float32. True for the best there is: bfloat16, on a CUDA device without
-            bfloat16 of its own float16. ``'bfloat16'``, or ``'float16'`` with dynamic loss
-            scaling (Micikevicius et al., Mixed Precision Training, 2018), on CUDA only.
+            bfloat16 of its own float16, and on a CPU without it float32, which is faster there.
+            ``'bfloat16'``, or ``'float16'`` with dynamic loss scaling (Micikevicius et al., Mixed
+            Precision Training, 2018), on CUDA only.
 
     Raises:
         ConfigError: An argument has a value that is not among these.
@@ -262,9 +264,17 @@ def _autocast_dtype(amp: bool | str, device_type: str) -> torch.dtype | None:
     if amp is False:
         return None
     if amp is True:
-        cuda = device_type == "cuda"
-        emulated = cuda and not torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.float16 if emulated else torch.bfloat16
+        if device_type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if native else torch.float16
+        if device_type == "cpu" and bf16_instructions() == []:
+            print_log(
+                "amp = True: this processor has no instructions for bfloat16 and would be slower "
+                "with it, so the training stays in float32. amp = 'bfloat16' insists.",
+                logger="current",
+            )
+            return None
+        return torch.bfloat16
     if amp == "bfloat16":
         return torch.bfloat16
     if amp != "float16":

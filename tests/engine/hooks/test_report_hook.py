@@ -79,3 +79,29 @@ def test_a_second_test_begins_anew(hook, runner, tmp_path):
     run(hook, runner)
 
     assert len(json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))) == 3
+
+
+def test_a_report_may_complete_the_records(hook, runner, tmp_path, monkeypatch):
+    def report(self, records, classes, folder):
+        for number, record in enumerate(records):
+            record["number"] = number
+        return "", {}
+
+    monkeypatch.setattr(CountingTask, "report", report)
+
+    run(hook, runner)
+
+    records = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    assert [record["number"] for record in records] == [0, 1, 2]
+
+
+def test_a_report_that_fails_costs_no_records(hook, runner, tmp_path, monkeypatch):
+    def report(self, records, classes, folder):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(CountingTask, "report", report)
+
+    with pytest.raises(OSError, match="the disk is full"):
+        run(hook, runner)
+
+    assert len(json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))) == 3

@@ -15,6 +15,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from aicore.engine.optimizers import OptimWrapper
+from aicore.engine.optimizers import wrapper as wrapper_module
 from aicore.errors import CheckpointError, ConfigError
 
 LENGTH = 7  # iterations of a training
@@ -157,7 +158,8 @@ def test_clipping_equals_torchs(clip_grad):
 
 @pytest.mark.parametrize("amp", [True, "bfloat16"])
 @pytest.mark.parametrize("count", [1, 2])
-def test_bfloat16_on_a_cpu(amp, count):
+def test_bfloat16_on_a_cpu(amp, count, monkeypatch):
+    monkeypatch.setattr(wrapper_module, "bf16_instructions", lambda: ["amx_bf16"])
     model = network()
     plain = copy.deepcopy(model)
     types = []
@@ -373,20 +375,29 @@ def test_mistakes(arguments, message):
 
 
 def test_the_best_precision_of_a_gpu(monkeypatch):
-    from aicore.engine.optimizers.wrapper import _autocast_dtype
-
     for native, expected in ((True, torch.bfloat16), (False, torch.float16)):
         monkeypatch.setattr(
             torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native
         )
-        assert _autocast_dtype(True, "cuda") == expected
-    assert _autocast_dtype("float16", "cuda") == torch.float16
-    assert _autocast_dtype(False, "cuda") is None
+        assert wrapper_module._autocast_dtype(True, "cuda") == expected
+    assert wrapper_module._autocast_dtype("float16", "cuda") == torch.float16
+    assert wrapper_module._autocast_dtype(False, "cuda") is None
+
+
+@pytest.mark.parametrize(
+    ("instructions", "expected"),
+    [(["avx512_bf16"], torch.bfloat16), ([], None), (None, torch.bfloat16)],
+)
+def test_the_best_precision_of_a_cpu(monkeypatch, instructions, expected):
+    monkeypatch.setattr(wrapper_module, "bf16_instructions", lambda: instructions)
+
+    assert wrapper_module._autocast_dtype(True, "cpu") == expected
+    assert wrapper_module._autocast_dtype("bfloat16", "cpu") == torch.bfloat16
 
 
 def test_from_a_config():
     optimizer = wrap(network()).optimizer
-    config = {"type": "aicore.OptimWrapper", "amp": True, "accumulative_counts": 2}
+    config = {"type": "aicore.OptimWrapper", "amp": "bfloat16", "accumulative_counts": 2}
     wrapper = OPTIM_WRAPPERS.build(config, default_args={"optimizer": optimizer})
     assert isinstance(wrapper, OptimWrapper)
     assert wrapper.dtype == torch.bfloat16
