@@ -19,7 +19,7 @@ from mmengine.registry import Registry
 
 from aicore.errors import ConfigError, did_you_mean
 
-_TASKS = ["aicore.classification", "aicore.segmentation"]
+_TASKS = ["aicore.classification", "aicore.segmentation", "aicore.detection"]
 
 
 def _child(name: str, parent: Registry, locations: list[str]) -> Registry:
@@ -28,7 +28,7 @@ def _child(name: str, parent: Registry, locations: list[str]) -> Registry:
 
 RUNNERS = _child("runner", root.RUNNERS, ["aicore.engine"])
 LOOPS = _child("loop", root.LOOPS, ["aicore.engine"])
-HOOKS = _child("hook", root.HOOKS, ["aicore.engine"])
+HOOKS = _child("hook", root.HOOKS, ["aicore.engine", *_TASKS])
 LOG_PROCESSORS = _child("log_processor", root.LOG_PROCESSORS, ["aicore.engine"])
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     "optimizer wrapper constructor", root.OPTIM_WRAPPER_CONSTRUCTORS, ["aicore.engine"]
@@ -47,6 +47,7 @@ DATASETS = _child("dataset", root.DATASETS, ["aicore.datasets", *_TASKS])
 DATA_SAMPLERS = _child("data sampler", root.DATA_SAMPLERS, ["aicore.datasets"])
 TRANSFORMS = _child("transform", root.TRANSFORMS, ["aicore.datasets", *_TASKS])
 MODELS = _child("model", root.MODELS, ["aicore.backbones", "aicore.losses", *_TASKS])
+TASK_UTILS = _child("task util", root.TASK_UTILS, ["aicore.detection"])
 METRICS = _child("metric", root.METRICS, ["aicore.evaluation", *_TASKS])
 EVALUATOR = _child("evaluator", root.EVALUATOR, ["aicore.evaluation"])
 

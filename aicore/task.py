@@ -24,6 +24,9 @@ class Task(Protocol):
     """The task's subclass of :class:`aicore.engine.inferencer.Inferencer`."""
     weight_sources: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]
     """What renames the weights of other libraries, by the library's name."""
+    data_peers: Mapping[str, Callable[[Any, list[dict[str, Any]]], Callable[[int], Any]]]
+    """Other libraries' training pipelines, by name, for a benchmark: each takes the config and the
+    data set's records and returns what prepares the record of an index. May be left out."""
 
     def record(self, sample: BaseDataElement, classes: tuple[str, ...]) -> dict[str, Any]:
         """Returns what a data sample says, ready for JSON: truth and prediction, where present."""
@@ -42,6 +45,9 @@ class Task(Protocol):
         self, records: list[dict[str, Any]], classes: tuple[str, ...], folder: Path
     ) -> tuple[str, dict[str, Any]]:
         """Writes the task's pictures of a test into ``folder``.
+
+        It may complete the records with what only all of them together tell;
+        ``predictions.json`` is written afterwards.
 
         Returns:
             A table for the console, and further figures for ``metrics.json``.

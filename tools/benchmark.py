@@ -1,14 +1,20 @@
 """Measures speed and memory: ``python tools/benchmark.py train CONFIG``, ``... ema`` ..."""
 
+from __future__ import annotations
+
 import argparse
+from typing import TYPE_CHECKING
 
 from aicore.cli import add_config_arguments, run
+
+if TYPE_CHECKING:
+    from aicore.apis.benchmark import Report
 
 
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description="Measure speed and memory beside the peers'.")
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{train,ema,segmentation}")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
 
     training = kinds.add_parser(
         "train",
@@ -54,7 +60,34 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_config_arguments(segmentation)
     segmentation.add_argument("--rounds", type=int, default=10, help="turns of each; default 10")
-    for kind in (training, ema, segmentation):
+
+    data = kinds.add_parser(
+        "data",
+        help="a config's training pipeline beside the peers' of its task",
+        description="Measure a config's training pipeline in one process, step by step, and beside "
+        "other libraries' on the same images where its task knows such.",
+    )
+    add_config_arguments(data)
+    data.add_argument("--rounds", type=int, default=10, help="turns of each; default 10")
+    data.add_argument("--images", type=int, default=20, help="images of a turn; default 20")
+
+    detection = kinds.add_parser(
+        "detection",
+        help="a YOLOX training step beside mmdet's",
+        description="Measure time and memory of a training step of a config's YOLOX beside mmdet's "
+        "own model.",
+    )
+    add_config_arguments(detection)
+    detection.add_argument("--rounds", type=int, default=10, help="turns of each; default 10")
+
+    evaluation = kinds.add_parser(
+        "evaluation",
+        help="COCO's figures of many boxes beside pycocotools",
+        description="Measure COCO's evaluation of images with 100 boxes each beside pycocotools.",
+    )
+    evaluation.add_argument("--rounds", type=int, default=1, help="turns of each; default 1")
+    evaluation.add_argument("--images", type=int, default=5000, help="default 5000")
+    for kind in (training, ema, segmentation, data, detection, evaluation):
         kind.add_argument("--csv", metavar="FILE", help="where the figures go, too")
     return parser.parse_args()
 
@@ -62,28 +95,44 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Prints the table and writes the CSV."""
     arguments = parse_arguments()
-    # They import torch, which --help need not wait for.
-    from aicore.apis.benchmark import benchmark_ema, benchmark_training
+    report = _measure(arguments)
+    print(report)
+    if arguments.csv:
+        print(f"figures in {report.write_csv(arguments.csv)}")
 
+
+def _measure(arguments: argparse.Namespace) -> Report:
+    # These import torch and a task's host library, which --help need not wait for.
     if arguments.kind == "train":
-        report = benchmark_training(
+        from aicore.apis.benchmark import benchmark_training
+
+        return benchmark_training(
             arguments.config,
             iterations=arguments.iters,
             rounds=arguments.rounds,
             switches=[name for name in arguments.switches.split(",") if name],
             options=arguments.cfg_options,
         )
-    elif arguments.kind == "segmentation":
-        from aicore.apis.benchmark.segmentation import benchmark_segmentation
+    if arguments.kind == "ema":
+        from aicore.apis.benchmark import benchmark_ema
 
-        report = benchmark_segmentation(
-            arguments.config, arguments.rounds, options=arguments.cfg_options
-        )
-    else:
-        report = benchmark_ema(arguments.models)
-    print(report)
-    if arguments.csv:
-        print(f"figures in {report.write_csv(arguments.csv)}")
+        return benchmark_ema(arguments.models)
+    if arguments.kind == "evaluation":
+        from aicore.apis.benchmark.evaluation import benchmark_evaluation
+
+        return benchmark_evaluation(arguments.rounds, arguments.images)
+    options = arguments.cfg_options
+    if arguments.kind == "data":
+        from aicore.apis.benchmark.data import benchmark_data
+
+        return benchmark_data(arguments.config, arguments.rounds, arguments.images, options)
+    if arguments.kind == "detection":
+        from aicore.apis.benchmark.detection import benchmark_detection
+
+        return benchmark_detection(arguments.config, arguments.rounds, options)
+    from aicore.apis.benchmark.segmentation import benchmark_segmentation
+
+    return benchmark_segmentation(arguments.config, arguments.rounds, options)
 
 
 if __name__ == "__main__":

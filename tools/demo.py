@@ -1,4 +1,4 @@
-"""Runs a model on images: ``python tools/demo.py CONFIG CKPT IMAGES...``."""
+"""Runs a model on images and videos: ``python tools/demo.py CONFIG CKPT INPUTS...``."""
 
 import argparse
 
@@ -9,11 +9,13 @@ from aicore.errors import DataError
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        description="Run a model on images: annotated pictures and predictions.json."
+        description="Run a model on images and videos: annotated ones, and predictions.json."
     )
     add_config_arguments(parser)
     parser.add_argument("checkpoint", help="the model's weights (.pth or .safetensors)")
-    parser.add_argument("images", nargs="+", help="image files, folders or globs")
+    parser.add_argument(
+        "inputs", nargs="+", help="image files, folders or globs of images, video files"
+    )
     parser.add_argument("--out", help="results; default work_dirs/<config>/demo")
     parser.add_argument("--cam", action="store_true", help="write class-activation maps too")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: the best there is")
@@ -31,14 +33,17 @@ def main() -> None:
     records = infer(
         arguments.config,
         arguments.checkpoint,
-        arguments.images,
+        arguments.inputs,
         out=out,
         cam=arguments.cam,
         device=arguments.device,
         options=arguments.cfg_options,
         trust=arguments.trust_checkpoint,
     )
-    print(f"{len(records)} images, pictures and predictions.json in {out}")
+    frames = sum("frame" in record for record in records)
+    counts = ((len(records) - frames, "images"), (frames, "frames of videos"))
+    found = " and ".join(f"{count} {what}" for count, what in counts if count)
+    print(f"{found}, pictures and predictions.json in {out}")
     missed = [record for record in records if not record["inspected"]]
     if missed:
         first = missed[0]

@@ -331,6 +331,9 @@ def load_weights(
         model = model.module
     own = model.state_dict()
     weights = {key.removeprefix("module."): weight for key, weight in weights.items()}
+    for name, module in model.named_modules():
+        if hasattr(module, "adapt_weights"):  # e.g. to another number of input channels
+            module.adapt_weights(weights, f"{name}." if name else "")
     given = set(weights)
     fit = Fit()
     for key in list(weights):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -17,13 +15,20 @@ import numpy as np
 from pycocotools import mask as run_lengths
 from tqdm import tqdm
 
-from aicore.datasets.files import read_lines
-from aicore.errors import DataError, did_you_mean
+from aicore.datasets.annotations import read_coco, read_labelme, stated_size
+from aicore.datasets.conversion import (
+    Summary,
+    choose_classes,
+    refuse_reserved_name,
+    refuse_to_overwrite,
+    relative_path,
+    write_lines,
+)
+from aicore.errors import DataError
 from aicore.runtime.images import write_image
 from aicore.segmentation.masks import IGNORE
 
 BACKGROUND = "background"
-_EXAMPLES = 3  # of each reason, in the summary
 _CIRCLE_CORNERS = 64
 
 
@@ -47,34 +52,6 @@ class Annotated:
     """Height and width in pixels."""
     shapes: list[dict[str, Any]] = field(default_factory=list)
     """As they stand in the file."""
-
-
-@dataclass
-class Summary:
-    """What a conversion wrote, and what it left out."""
-
-    images: int = 0
-    empty: int = 0
-    """Images without any area: all background."""
-    areas: dict[str, int] = field(default_factory=dict)
-    """Number of areas of each class."""
-    dropped: dict[str, list[str]] = field(default_factory=dict)
-    """Places, by the reason for which they were left out."""
-
-    def drop(self, reason: str, place: str) -> None:
-        """Notes something that is left out."""
-        self.dropped.setdefault(reason, []).append(place)
-
-    def __str__(self) -> str:
-        """Counts, then each reason with a few places."""
-        lines = [f"{self.images} images, {self.empty} of them without any area (all background)"]
-        lines += [f"  {name}: {count} areas" for name, count in self.areas.items()]
-        total = sum(map(len, self.dropped.values()))
-        lines.append(f"left out: {total}")
-        for reason, places in self.dropped.items():
-            shown = ", ".join(places[:_EXAMPLES]) + (", …" if len(places) > _EXAMPLES else "")
-            lines.append(f"  {len(places)} x {reason}: {shown}")
-        return "\n".join(lines)
 
 
 def convert_coco(
@@ -103,35 +80,27 @@ def convert_coco(
     Raises:
         DataError: The file is missing or not of COCO's form, or ``out`` cannot be used.
     """
-    content = _read_json(file)
-    missing = [key for key in ("images", "annotations", "categories") if key not in content]
-    if missing:
-        raise DataError(f"{str(file)!r} is no COCO file: it has no {' and no '.join(missing)}.")
-    summary = Summary()
-    names = {category["id"]: str(category["name"]) for category in content["categories"]}
-    known = _choose_classes(classes, [names[key] for key in sorted(names)], file)
-    found = {
-        entry["id"]: Annotated(
-            _relative(images / entry["file_name"], root),
-            _size_of(file, entry["file_name"], entry.get("height"), entry.get("width")),
-        )
-        for entry in content["images"]
-    }
-    for annotation in content["annotations"]:
-        place = f"annotation {annotation.get('id')}"
-        image = found.get(annotation.get("image_id"))
-        label = names.get(annotation.get("category_id"))
-        if image is None:
-            summary.drop(f"image_id is not among the {len(found)} images", place)
-        elif label is None:
-            summary.drop("category_id is not among the categories", place)
-        elif label not in known:
-            summary.drop(f"class {label!r} is not asked for", place)
-        elif not annotation.get("segmentation"):
-            summary.drop("has a box, but no segmentation", place)
-        else:
-            image.shapes.append({**annotation, "label": label, "place": place})
-    _write(list(found.values()), _coco_area, known, out, name, summary)
+    coco, summary, found = read_coco(file), Summary(), []
+    known = _choose_classes(classes, list(coco.categories.values()), file)
+    for annotation in coco.strays:
+        reason = f"image_id is not among the {len(coco.images)} images"
+        summary.drop(reason, f"annotation {annotation.get('id')}")
+    for entry in coco.images:
+        size = _size_of(file, entry.file_name, entry.height, entry.width)
+        image = Annotated(relative_path(images / entry.file_name, root), size)
+        for annotation in entry.annotations:
+            place = f"annotation {annotation.get('id')}"
+            label = coco.categories.get(annotation.get("category_id"))
+            if label is None:
+                summary.drop("category_id is not among the categories", place)
+            elif label not in known:
+                summary.drop(f"class {label!r} is not asked for", place)
+            elif not annotation.get("segmentation"):
+                summary.drop("has a box, but no segmentation", place)
+            else:
+                image.shapes.append({**annotation, "label": label, "place": place})
+        found.append(image)
+    _write(found, _coco_area, known, out, name, summary)
     return summary
 
 
@@ -164,20 +133,16 @@ def convert_labelme(
         raise DataError(f"{str(folder)!r} holds no .json file of labelme.")
     summary, found = Summary(), []
     for file in files:
-        content = _read_json(file)
-        if "shapes" not in content or not content.get("imagePath"):
+        content = read_labelme(file)
+        if content is None:
             summary.drop("is no file of labelme", file.name)
             continue
-        size = _size_of(
-            file, content["imagePath"], content.get("imageHeight"), content.get("imageWidth")
-        )
-        # labelme writes the separators of the system it ran on.
-        path = file.parent / str(content["imagePath"]).replace("\\", "/")
+        size = _size_of(file, content.image.name, content.height, content.width)
         shapes = [
             {**shape, "label": str(shape.get("label", "")), "place": f"{file.name}, shape {number}"}
-            for number, shape in enumerate(content["shapes"])
+            for number, shape in enumerate(content.shapes)
         ]
-        found.append(Annotated(_relative(path, root), size, shapes))
+        found.append(Annotated(relative_path(content.image, root), size, shapes))
     labels = sorted({shape["label"] for image in found for shape in image.shapes})
     known = _choose_classes(classes, labels, folder)
     for image in found:
@@ -190,48 +155,20 @@ def convert_labelme(
 
 def _size_of(file: Path, image: str, height: object, width: object) -> tuple[int, int]:
     """Returns height and width of an image as the file states them."""
-    if not all(type(side) is int and side > 0 for side in (height, width)):
+    size = stated_size(height, width)
+    if size is None:
         raise DataError(
             f"{str(file)!r} states no size of {image!r}: height {height!r}, width {width!r}; "
             "expected whole numbers of pixels above 0."
         )
-    return height, width
-
-
-def _relative(image: Path, root: Path) -> str:
-    """Returns the path of an image below ``root``, with forward slashes."""
-    try:
-        return image.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError as error:
-        raise DataError(
-            f"image {str(image)!r} does not lie below {str(root)!r}: give a folder above all "
-            "images as --root."
-        ) from error
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{str(file)!r} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise DataError(f"{str(file)!r} is no JSON file: {error}.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{str(file)!r} holds a {type(content).__name__}, expected an object.")
-    return content
+    return size
 
 
 def _choose_classes(asked: Sequence[str] | None, there: list[str], source: Path) -> list[str]:
     """Returns the class names without the background."""
-    names = list(asked) if asked is not None else there
-    for name in names:
-        if name not in there and name != BACKGROUND:
-            raise DataError(
-                f"--classes: {str(source)!r} has no class {name!r}.{did_you_mean(name, there)} "
-                f"It has: {', '.join(there)}."
-            )
     # Some tools have a category of the same name above their classes.
-    names = [name for name in dict.fromkeys(names) if name != BACKGROUND]
+    names = choose_classes(asked, [*there, BACKGROUND], source)
+    names = [name for name in names if name != BACKGROUND]
     if len(names) >= IGNORE:
         raise DataError(
             f"{str(source)!r} has {len(names)} classes: a mask holds at most {IGNORE - 1} beside "
@@ -248,18 +185,14 @@ def _write(
     name: str,
     summary: Summary,
 ) -> None:
-    if name == "labels":
-        raise DataError(
-            "the list of the images cannot be called labels, which is the list of the classes: "
-            "give another --name, e.g. train."
-        )
+    refuse_reserved_name(name)
     images.sort(key=lambda image: image.path)
     files = [out / "masks" / PurePosixPath(image.path).with_suffix(".png") for image in images]
     lists = {
         out / "labels.txt": [BACKGROUND, *classes],
         out / f"{name}.txt": [image.path for image in images],
     }
-    _refuse_to_overwrite(files, lists)
+    refuse_to_overwrite(files, lists)
     summary.areas = dict.fromkeys(classes, 0)
     for image, file in zip(tqdm(images, "masks", unit="image", disable=None), files, strict=True):
         areas = _areas_of(image, area_of, summary)
@@ -274,25 +207,7 @@ def _write(
             if area.label is not None:
                 summary.areas[area.label] += 1
     for file, lines in lists.items():
-        file.write_bytes("".join(f"{line}\n" for line in lines).encode())
-
-
-def _refuse_to_overwrite(files: list[Path], lists: dict[Path, list[str]]) -> None:
-    """Raises if a mask is there already, or another list of the classes or images."""
-    twice = [file for file, count in Counter(files).items() if count > 1]
-    if twice:
-        raise DataError(
-            f"two images differ in their suffix only: their masks would be one file, {twice[0]}."
-        )
-    there = next((file for file in files if file.exists()), None)
-    if there:
-        raise DataError(f"{str(there)!r} is there already: give another --out.")
-    for file, lines in lists.items():
-        if file.exists() and read_lines(file) != lines:
-            raise DataError(
-                f"{str(file)!r} holds other lines than this conversion would write: give another "
-                "--out or --name, or the same --classes."
-            )
+        write_lines(file, lines)
 
 
 def _areas_of(image: Annotated, area_of: Any, summary: Summary) -> list[Area]:

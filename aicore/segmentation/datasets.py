@@ -12,20 +12,19 @@ from typing import Any
 
 import numpy as np
 from mmseg.datasets import BaseSegDataset
-from PIL import ExifTags
 from tqdm import tqdm
 
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
 from aicore.datasets.files import is_hidden, read_labels, read_lines
+from aicore.datasets.headers import image_size
 from aicore.errors import ConfigError, DataError
 from aicore.registry import DATASETS
 from aicore.runtime.images import IMAGE_SUFFIXES
-from aicore.segmentation.masks import IGNORE, build_mask_format, open_picture
+from aicore.segmentation.masks import IGNORE, build_mask_format
 
 _TWO_FILES = re.compile(
     r"(.+(?:{0})) (.+(?:{0}))".format("|".join(map(re.escape, IMAGE_SUFFIXES))), re.IGNORECASE
 )
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         return self._figures[record["img_path"]]
 
     def _look_at(self, record: dict[str, Any]) -> MaskFigures:
-        size = _size_of_image(record["img_path"])
+        size = image_size(record["img_path"])
         classes = len(self.metainfo["classes"])
         if record["seg_map_path"] is None:
             return MaskFigures((size[0] * size[1] if size else 0, *[0] * (classes - 1)))
@@ -281,13 +280,3 @@ def _check_template(template: str) -> str:
             "the image, e.g. 'masks/{path}.png'."
         ) from error
     return template
-
-
-def _size_of_image(path: str) -> tuple[int, int] | None:
-    """Returns height and width of an image as it is shown, from its header; None if unreadable."""
-    try:
-        with open_picture(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-            return image.size if turned else image.size[::-1]
-    except (OSError, SyntaxError, ValueError):
-        return None

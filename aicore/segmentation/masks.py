@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as run_lengths
 
+from aicore.datasets.headers import open_picture
 from aicore.errors import ConfigError, DataError, did_you_mean
 
 IGNORE = 255
@@ -23,7 +23,6 @@ IGNORE = 255
 _MOST_CLASSES = 255
 _SHOWN = 3  # wrong values in a message
 _MODES_OF_IDS = ("1", "L", "P", "I", "I;16", "I;16B")
-_LIMIT_LOCK = Lock()  # masks are read by several threads
 _MODES_OF_COLOURS = ("RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -213,16 +212,6 @@ class MaskFormat:
         return DataError(
             f"mask {str(path)!r} has {shown}{more}: expected {expected}{ignored}.{hint}"
         )
-
-
-def open_picture(path: str | Path) -> Image.Image:
-    """Opens a picture of any size; Pillow's limit, for files of strangers, stops line scans."""
-    with _LIMIT_LOCK:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _read(path: str | Path) -> tuple[Image.Image, str]:

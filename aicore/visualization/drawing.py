@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -98,6 +99,88 @@ def draw_areas(
         contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(image, contours, -1, color, thickness)
     return image
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box to draw, with its label."""
+
+    corners: Sequence[float]
+    """x1, y1, x2, y2 in pixels of the image."""
+    text: str
+    color: Color
+    dashed: bool = False
+
+
+def draw_boxes(image: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
+    """Returns the image with boxes and their labels, which stay inside it.
+
+    A label stands above its box, or where there is room; one that would hide a label before it is
+    left out.
+
+    Args:
+        image: HxW or HxWx3.
+        boxes: Those whose labels matter most come first.
+    """
+    image = to_display(image).copy()
+    height, width = image.shape[:2]
+    thickness = max(1, round(max(height, width) / 300))
+    for box in reversed(boxes):
+        _draw_edges(image, box, thickness)
+    size = max(_SMALLEST + 2, min(round(max(height, width) * 0.03), 24))
+    picture = Image.fromarray(image[:, :, ::-1])
+    draw, taken = ImageDraw.Draw(picture), []
+    for box in boxes:
+        fitted, (text,) = _fitted([box.text], size, width - 4)
+        font = font_for(text, fitted)
+        wide, high = round(font.getlength(text)) + 4, round(fitted * 1.3)
+        place = _free_place(box, (wide, high), (width, height), taken)
+        if place is not None and text:
+            left, top = place
+            taken.append((left, top, left + wide, top + high))
+            draw.rectangle((left, top, left + wide - 1, top + high - 1), fill=box.color[::-1])
+            draw.text((left + 2, top), text, font=font, fill=_readable_on(box.color))
+    return np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
+
+
+def _draw_edges(image: np.ndarray, box: Box, thickness: int) -> None:
+    x1, y1, x2, y2 = (round(float(value)) for value in box.corners)
+    if not box.dashed:
+        cv2.rectangle(image, (x1, y1), (x2, y2), box.color, thickness)
+        return
+    dash = 4 * thickness
+    for x in range(x1, x2, 2 * dash):
+        for y in (y1, y2):
+            cv2.line(image, (x, y), (min(x + dash, x2), y), box.color, thickness)
+    for y in range(y1, y2, 2 * dash):
+        for x in (x1, x2):
+            cv2.line(image, (x, y), (x, min(y + dash, y2)), box.color, thickness)
+
+
+def _free_place(
+    box: Box, size: tuple[int, int], image: tuple[int, int], taken: Sequence[tuple[int, ...]]
+) -> tuple[int, int] | None:
+    """Returns left and top of a label that hides none of those there; None where all do."""
+    x1, y1, x2, y2 = (round(float(value)) for value in box.corners)
+    (wide, high), (width, height) = size, image
+    for x in (x1, x2 - wide):
+        left = max(0, min(x, width - wide))
+        for top in (y1 - high, y1, y2, y2 - high):
+            is_inside = top >= 0 and top + high <= height
+            if is_inside and not any(
+                left < other[2]
+                and left + wide > other[0]
+                and top < other[3]
+                and top + high > other[1]
+                for other in taken
+            ):
+                return left, top
+    return None
+
+
+def _readable_on(color: Color) -> str:
+    blue, green, red = color
+    return "black" if 0.114 * blue + 0.587 * green + 0.299 * red > 140 else "white"
 
 
 def draw_legend(image: np.ndarray, entries: Sequence[tuple[str, Color | None]]) -> np.ndarray:

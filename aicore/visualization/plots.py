@@ -26,13 +26,19 @@ def save_figure(figure: Figure, file: Path) -> None:
     figure.savefig(file, dpi=120, bbox_inches="tight")
 
 
-def plot_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> None:
+def plot_confusion_matrix(
+    matrix: np.ndarray,
+    classes: Sequence[str],
+    file: Path,
+    predicted: Sequence[str] | None = None,
+) -> None:
     """Writes a confusion matrix: rows are the truth, colours the share of the row.
 
     Args:
         matrix: Counts, C x C, ``matrix[truth, prediction]``.
         classes: C class names.
         file: The PNG to write.
+        predicted: C names of the columns, where they differ from those of the rows.
     """
     count = len(classes)
     size = min(max(4.0, 0.55 * count + 2), 24.0)
@@ -44,7 +50,7 @@ def plot_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path
     axes.set_ylabel("truth")
     axes.set_title(f"{np.trace(matrix):,} of {matrix.sum():,} right")
     if count <= 40:
-        axes.set_xticks(range(count), classes, rotation=45, ha="right")
+        axes.set_xticks(range(count), predicted or classes, rotation=45, ha="right")
         axes.set_yticks(range(count), classes)
     if count <= 20:
         for row, column in np.argwhere(matrix):
@@ -67,6 +73,8 @@ class Panel:
     x_label: str
     curves: dict[str, tuple[Sequence[float], Sequence[float]]]
     """The x and y values of each curve, by the curve's name; NaN leaves a gap."""
+    limits: tuple[tuple[float, float], tuple[float, float]] | None = None
+    """Ends of the x and y axes; by default those of the values, whole numbers along x."""
 
 
 def plot_panels(panels: Sequence[Panel], file: Path) -> None:
@@ -81,12 +89,15 @@ def plot_panels(panels: Sequence[Panel], file: Path) -> None:
     names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.4 * columns, 3.2 * rows), layout="constrained")
+    below = 0.2 * -(-len(names) // columns)  # inches of the legend
+    figure = Figure(figsize=(4.4 * columns, 3 * rows + below), layout="constrained")
     lines = {}
     for index, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(rows, columns, index)
         lines.update(_draw_panel(axes, panel, names))
-    figure.legend([lines[n] for n in names], names, loc="outside lower center", frameon=False)
+    figure.legend(
+        [lines[n] for n in names], names, loc="outside lower center", ncols=columns, frameon=False
+    )
     save_figure(figure, file)
 
 
@@ -99,6 +110,8 @@ def _draw_panel(axes: Axes, panel: Panel, names: list[str]) -> dict[str, Line2D]
         lines[name] = axes.plot(x, y, style, color=f"C{number % 10}", markersize=3)[0]
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x_label)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=panel.limits is None))
+    if panel.limits is not None:
+        axes.set(xlim=panel.limits[0], ylim=panel.limits[1])
     axes.grid(alpha=0.3)
     return lines

@@ -14,6 +14,7 @@ from aicore.apis.setup import build_runner, default_work_dir, open_config
 from aicore.engine.inferencer import Inferencer
 from aicore.errors import CheckpointError, ConfigError, DataError
 from aicore.registry import TASKS
+from aicore.runtime.videos import Video, VideoWriter
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_sixteen_bit_picture_can_be_seen(trained, tmp_path):
 def test_the_images_themselves_are_never_overwritten(trained, images):
     before = (images / "a.png").read_bytes()
 
-    with pytest.raises(ConfigError, match="which the annotated pictures would overwrite"):
+    with pytest.raises(ConfigError, match="which the annotated ones would overwrite"):
         infer(trained.config, trained.checkpoint, [images], out=images / ".", device="cpu")
 
     assert (images / "a.png").read_bytes() == before
@@ -92,10 +93,77 @@ def test_the_default_folder(trained, images, tmp_path, monkeypatch):
     assert sorted(file.name for file in folder.iterdir()) == ["a.png", "predictions.json"]
 
 
+# ---- videos ----
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A video of ten dark frames, then two bright ones."""
+    file = tmp_path / "clip.mp4"
+    with VideoWriter(file, 10) as video:
+        for level in [50] * 10 + [200] * 2:
+            video.write(np.full((32, 32, 3), level, np.uint8))
+    return file
+
+
+def test_an_annotated_video_and_a_record_of_each_frame(trained, clip, tmp_path):
+    out = tmp_path / "out"
+
+    records = infer(trained.config, trained.checkpoint, [clip], out=out, device="cpu")
+
+    assert json.loads((out / "predictions.json").read_text(encoding="utf-8")) == records
+    assert [(record["image"], record["frame"]) for record in records] == [
+        (str(clip), number) for number in range(12)
+    ]
+    assert [record["prediction"] for record in records] == ["dark"] * 10 + ["bright"] * 2
+    assert sorted(file.name for file in out.iterdir()) == ["clip.mp4", "predictions.json"]
+    video = Video(out / "clip.mp4")
+    assert (video.rate, video.length) == (10, 12)
+    frame = next(iter(video))
+    assert frame.shape[0] > frame.shape[1] == 32  # with the caption
+
+
+def test_images_and_videos_together(trained, images, clip, tmp_path):
+    out = tmp_path / "out"
+    clip = clip.rename(tmp_path / "a.mp4")
+
+    records = infer(
+        trained.config, trained.checkpoint, [clip, images / "a.png"], out=out, device="cpu"
+    )
+
+    assert ["frame" in record for record in records] == [False] + [True] * 12
+    pictures = {file.name for file in out.iterdir() if file.suffix != ".json"}
+    assert pictures == {f"{tmp_path.name}_a.mp4", "parts_a.png"}
+
+
+def test_what_a_task_says_of_each_pixel_of_a_frame(trained, clip, tmp_path, monkeypatch):
+    task = TASKS.get("Classification")
+    monkeypatch.setattr(task, "maps", lambda *_: {"masks": np.zeros((4, 4), np.uint8)})
+
+    infer(trained.config, trained.checkpoint, [clip], out=tmp_path / "out", device="cpu")
+
+    masks = sorted(file.name for file in (tmp_path / "out" / "masks").iterdir())
+    assert masks == [f"clip_{number:06d}.png" for number in range(12)]
+
+
+def test_a_video_itself_is_never_overwritten(trained, clip):
+    with pytest.raises(ConfigError, match="which the annotated ones would overwrite"):
+        infer(trained.config, trained.checkpoint, [clip], out=clip.parent, device="cpu")
+
+
+def test_activation_maps_are_of_images(trained, clip, tmp_path):
+    with pytest.raises(ConfigError, match="--cam: maps are drawn of images, not of videos"):
+        infer(trained.config, trained.checkpoint, [clip], out=tmp_path / "out", cam=True)
+
+
+# ---- mistakes ----
+
+
 @pytest.mark.parametrize(
     ("images", "checkpoint", "error"),
     [
         (["nowhere.png"], None, DataError),
+        (["nowhere.mp4"], None, DataError),
         (["."], None, DataError),
         ([__file__], "nowhere.pth", CheckpointError),
     ],

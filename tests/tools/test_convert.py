@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from aicore.config import load_config
 from aicore.datasets.check import check_config
+from aicore.detection.datasets import DetectionDataset
 
 BASE = Path(__file__).parents[2] / "configs/segmentation/unet_resnet18.py"
 TOOL = "tools/data/convert.py"
@@ -94,3 +96,84 @@ def test_mistakes(call_tool, coco, tmp_path, monkeypatch, arguments, sentence):
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
     assert not Path("out").exists()
+
+
+# ---- boxes ----
+
+
+@pytest.fixture
+def boxes(images, coco) -> Path:
+    """The COCO file with a box on ``a.png``."""
+    content = json.loads(coco.read_text())
+    content["annotations"][0]["bbox"] = [5, 5, 20, 20]
+    coco.write_text(json.dumps(content))
+    return coco
+
+
+def open_printed(printed: str) -> DetectionDataset:
+    """Opens the data set of the lines that the tool printed."""
+    lines = printed.split("(train or val):\n")[1].splitlines()
+    settings = {
+        key.strip(): ast.literal_eval(value)
+        for key, _, value in (line.partition(" = ") for line in lines)
+    }
+    return DetectionDataset(settings.pop("train"), serialize_data=False, **settings)
+
+
+@pytest.mark.parametrize("target", ["voc", "yolo"])
+def test_boxes_from_one_format_to_the_others(call_tool, images, boxes, tmp_path, target):
+    out = tmp_path / "out"
+    done = call_tool(
+        TOOL, boxes, "--from", "coco", "--to", target, "--images", images, "--out", out
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        "2 images, 1 of them without any box\n  dent: 1 boxes\nleft out: 0"
+    )
+    first = open_printed(done.stdout)
+
+    split = "ImageSets/Main/marks.txt" if target == "voc" else "marks.txt"
+    other = "yolo" if target == "voc" else "voc"
+    for final in (other, "coco"):
+        arguments = ["--from", target, "--to", final, "--split", split, "--images", images]
+        done = call_tool(TOOL, out, *arguments, "--out", tmp_path / final)
+        assert done.returncode == 0, done.stderr
+        result = open_printed(done.stdout)
+        assert [result.labels_of(result.get_data_info(i)) for i in range(2)] == [[0], []]
+        (instance,) = result.get_data_info(0)["instances"]
+        assert instance["bbox"] == pytest.approx([5, 5, 25, 25])
+        assert result.get_data_info(0)["img_path"] == first.get_data_info(0)["img_path"]
+
+
+def test_labelme_to_boxes(call_tool, images, tmp_path):
+    done = call_tool(TOOL, images, "--from", "labelme", "--to", "yolo", "--out", tmp_path / "out")
+
+    assert done.returncode == 0, done.stderr
+    (instance,) = open_printed(done.stdout).get_data_info(0)["instances"]
+    assert instance["bbox"] == pytest.approx([5, 5, 25, 25])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--from", "voc"], "--from voc needs --to: coco, voc or yolo"),
+        (["--from", "yolo", "--to", "yolo"], "--from and --to are both yolo"),
+        (["--from", "yolo", "--to", "masks"], "yolo holds boxes, which tell no areas"),
+        (["--from", "coco", "--to", "voc", "--split", "a"], "are for voc and yolo"),
+    ],
+)
+def test_choices_that_do_not_fit(call_tool, tmp_path, arguments, sentence):
+    done = call_tool(TOOL, tmp_path, *arguments, "--out", tmp_path / "out")
+
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+def test_boxes_of_nothing(call_tool, tmp_path):
+    arguments = ["--from", "voc", "--to", "coco", "--out", tmp_path / "out"]
+
+    done = call_tool(TOOL, tmp_path / "nowhere", *arguments)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: found 0 images: ")
+    assert done.stderr.count("\n") == 1

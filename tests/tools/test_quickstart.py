@@ -13,12 +13,13 @@ def test_quickstart_trains_tests_and_says_where_the_pictures_lie(tmp_path, monke
     quickstart = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(quickstart)
     tiny = {"max_epochs": 1, "image_size": 32, "num_workers": 0}
-    runs = [(task, config, tiny) for task, config, _ in quickstart.RUNS]
+    runs = [(task, config, {**options, **tiny}) for task, config, options in quickstart.RUNS]
     monkeypatch.setattr(quickstart, "RUNS", runs)
     monkeypatch.setattr(sys, "argv", ["quickstart.py", "--out", str(tmp_path)])
     quickstart.main()
     output = capsys.readouterr().out
-    for task, metric in (("classification", "accuracy/top1"), ("segmentation", "mIoU")):
+    monitors = {"classification": "accuracy/top1", "segmentation": "mIoU", "detection": "AP"}
+    for task, metric in monitors.items():
         assert re.search(rf"{task}: {metric} \d+\.\d\d on the held-out images", output)
     folders = [Path(line) for line in re.findall(r"pictures and tables: (.+)", output)]
     assert len(folders) == len(quickstart.RUNS)

@@ -8,8 +8,10 @@ import pytest
 
 from aicore.visualization import fonts
 from aicore.visualization.drawing import (
+    Box,
     class_color,
     draw_areas,
+    draw_boxes,
     draw_caption,
     draw_legend,
     enlarge,
@@ -236,6 +238,95 @@ def test_a_tile_of_a_line_scan(shape):
 
 def test_no_tiles():
     assert tile([], columns=3, cell=20).shape == (0, 72, 3)
+
+
+# ---- boxes ----
+
+RED = (60, 60, 230)
+
+
+def colored(image: np.ndarray, color) -> np.ndarray:
+    """Returns where pixels of a colour lie: top, left, bottom, right."""
+    rows, columns = np.nonzero((image == color).all(axis=2))
+    return np.array([rows.min(), columns.min(), rows.max(), columns.max()])
+
+
+def test_a_box_and_its_label():
+    black = np.zeros((200, 300, 3), np.uint8)
+
+    drawn = draw_boxes(black, [Box((100, 80, 180, 150), "spot 0.87", RED)])
+
+    assert not black.any()
+    assert drawn.shape == black.shape
+    for x, y in ((100, 110), (180, 110), (140, 80), (140, 150)):
+        assert tuple(drawn[y, x]) == RED
+    assert not drawn[85:145, 105:175].any()
+    label = drawn[60:79, 100:180]
+    assert tuple(label[-1, 0]) == RED  # it stands on the box
+    assert (label == 255).all(axis=2).any()  # white on red
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        (0, 0, 60, 40),
+        (250, 0, 299, 40),
+        (0, 170, 40, 199),
+        (280, 180, 299, 199),
+        (0, 0, 299, 199),
+        (-30, -30, 20, 20),
+        (280, 150, 400, 300),
+    ],
+)
+def test_labels_stay_inside(corners):
+    black = np.zeros((200, 300, 3), np.uint8)
+    box = Box(corners, "a long name 0.87", RED)
+
+    plain = draw_boxes(black, [Box(corners, "", RED)])
+    labelled = draw_boxes(black, [box])
+
+    top, left, bottom, right = colored(np.where(plain == labelled, 0, labelled), RED)
+    assert right - left > 90  # all of it
+    assert bottom - top > 10
+
+
+def test_labels_do_not_hide_each_other():
+    black = np.zeros((200, 300, 3), np.uint8)
+    corners = (100, 80, 200, 150)
+    boxes = [Box(corners, "spot 0.87", RED), Box(corners, "spot 0.87", GREEN)]
+
+    drawn = draw_boxes(black, boxes)
+
+    labels = [(drawn == color).all(axis=2).sum() for color in (RED, GREEN)]
+    assert labels[0] > 500  # the first one's edges are on top
+    assert labels[1] > 500
+    many = draw_boxes(black, [*boxes * 4, Box(corners, "spot 0.87", BLUE)])
+    assert not (many == BLUE).all(axis=2).any()  # no room is left for it
+
+
+def test_a_dashed_box():
+    black = np.zeros((200, 300, 3), np.uint8)
+
+    drawn = draw_boxes(black, [Box((100, 80, 180, 150), "", RED, dashed=True)])
+
+    for edge in (drawn[80, 100:181], drawn[150, 100:181], drawn[80:151, 100], drawn[80:151, 180]):
+        share = (edge == RED).all(axis=1).mean()
+        assert 0.3 < share < 0.9
+    assert not drawn[85:145, 105:175].any()
+
+
+@pytest.mark.parametrize(("color", "text"), [((0, 240, 255), 0), ((200, 30, 30), 255)])
+def test_labels_can_be_read_on_their_colour(color, text):
+    gray = np.full((200, 300, 3), 90, np.uint8)
+
+    drawn = draw_boxes(gray, [Box((100, 80, 180, 150), "spot", color)])
+
+    assert (drawn == text).all(axis=2).any()
+    assert not (drawn == 255 - text).all(axis=2).any()
+
+
+def test_no_box(image):
+    assert np.array_equal(draw_boxes(image, []), image)
 
 
 # ---- fonts ----

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from aicore.visualization import plots
-from aicore.visualization.plots import plot_confusion_matrix, save_figure
+from aicore.visualization.plots import Panel, plot_confusion_matrix, plot_panels, save_figure
 
 pytestmark = pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
 
@@ -71,3 +71,36 @@ def test_no_image(tmp_path, drawn):
 
     assert drawn[0].axes[0].get_title() == "0 of 0 right"
     assert (tmp_path / "m.png").stat().st_size > 0
+
+
+def test_columns_of_other_names(tmp_path, drawn):
+    plot_confusion_matrix(
+        np.eye(2, dtype=int), ("a", "(nothing)"), tmp_path / "m.png", predicted=("a", "(missed)")
+    )
+
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "(missed)"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "(nothing)"]
+
+
+def test_limits_of_a_panel(tmp_path, drawn):
+    curves = {"one": ([0.2, 0.4], [10, 20])}
+    panels = [
+        Panel("F1", "confidence", curves, limits=((0, 1), (0, 102))),
+        Panel("loss", "epoch", {"one": ([1, 4], [10, 20])}),
+    ]
+
+    plot_panels(panels, tmp_path / "p.png")
+
+    bounded, free = drawn[0].axes
+    assert bounded.get_xlim() == (0, 1)
+    assert bounded.get_ylim() == (0, 102)
+    assert 0.2 in [round(tick, 6) for tick in bounded.get_xticks()]
+    assert free.get_ylim()[0] > 5
+    assert all(tick == round(tick) for tick in free.get_xticks())
+
+
+def test_no_curve(tmp_path):
+    plot_panels([Panel("F1", "confidence", {}, limits=((0, 1), (0, 102)))], tmp_path / "p.png")
+
+    assert (tmp_path / "p.png").stat().st_size > 0

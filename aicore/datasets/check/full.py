@@ -111,6 +111,10 @@ def _problems_of_records(split: Split) -> Iterator[Problem]:
     faulty = split.faulty()
     if faulty:
         yield Problem(ERROR, split.name, f"faults in the annotations: {len(faulty)}", faulty)
+    noted = split.noted()
+    if noted:
+        text = f"left out of the annotations, clipped, or odd: {len(noted)}"
+        yield Problem(WARNING, split.name, text, noted)
     missing = split.missing_classes()
     if missing:
         text = f"classes without a label: {len(missing)} of {len(split.classes)}"

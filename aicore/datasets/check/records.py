@@ -26,6 +26,7 @@ class Split:
         labels: Sorted class indices that each record's annotation holds.
         faults: What is wrong with each record's annotation, mostly nothing.
         pixels: Number of pixels of each class, over all records; empty without masks.
+        notes: What is odd in each record's annotation, but does not stop the training.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Split:
     labels: list[tuple[int, ...]]
     faults: list[list[str]]
     pixels: list[int] = field(default_factory=list)
+    notes: list[list[str]] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """Returns the number of labels of each class; last the images without any label."""
@@ -67,11 +69,11 @@ class Split:
 
     def faulty(self) -> list[str]:
         """Returns ``path: fault`` for everything that is wrong with the annotations."""
-        return [
-            f"{path}: {fault}"
-            for path, faults in zip(self.paths, self.faults, strict=True)
-            for fault in faults
-        ]
+        return _with_paths(self.paths, self.faults)
+
+    def noted(self) -> list[str]:
+        """Returns ``path: note`` for everything that is odd in the annotations."""
+        return _with_paths(self.paths, self.notes)
 
     def missing_files(self) -> dict[str, str]:
         """Returns the images that are not there or empty, with the reason."""
@@ -108,15 +110,25 @@ def read_split(name: str, dataset: Dataset) -> Split:
             split.paths.append(str(record["img_path"]))
             try:
                 labels, faults = part.labels_of(record), part.faults_of(record)
+                notes = part.notes_of(record)
             except DataError as error:  # an annotation in a file of its own, e.g. a mask
-                labels, faults = [], [str(error)]
+                labels, faults, notes = [], [str(error)], []
             split.labels.append(tuple(sorted(labels)))
             split.faults.append(faults)
+            split.notes.append(notes)
             pixels = part.pixels_of(record)
             if pixels:
                 so_far = split.pixels or [0] * len(pixels)
                 split.pixels[:] = [a + b for a, b in zip(so_far, pixels, strict=True)]
     return split
+
+
+def _with_paths(paths: list[str], sentences: list[list[str]]) -> list[str]:
+    return [
+        f"{path}: {sentence}"
+        for path, found in zip(paths, sentences, strict=True)
+        for sentence in found
+    ]
 
 
 def _why_missing(path: Path) -> str:

@@ -21,8 +21,8 @@ class DatasetCheckHook(Hook):
     """Counts the images and labels of the training and validation data, and stops on faults.
 
     It reads the annotations and asks for each image file's size; it opens no image. Logs a line
-    for each split. Warns of files that are missing or empty, of classes without a label, and of
-    files that are in both splits.
+    for each split. Warns of annotations that are left out or odd, of files that are missing or
+    empty, of classes without a label, and of files that are in both splits.
 
     Args:
         max_bad_share: Share of a split's images in [0, 1] that may be missing or empty.
@@ -52,7 +52,7 @@ class DatasetCheckHook(Hook):
                 )
         for split in splits:
             runner.logger.info(split.summary())
-            self._check_annotations(split)
+            self._check_annotations(runner, split)
             self._check_files(runner, split)
             if split.missing_classes():
                 runner.logger.warning(
@@ -61,12 +61,18 @@ class DatasetCheckHook(Hook):
         if len(splits) == 2:
             self._check_leak(runner, *splits)
 
-    def _check_annotations(self, split: Split) -> None:
+    def _check_annotations(self, runner: Runner, split: Split) -> None:
         faulty = split.faulty()
         if faulty:
             raise DataError(
                 f"Faults in the annotations of {split.name} ({len(faulty)}): {_first(faulty)}. "
                 f"Mend them; {_FULL_CHECK}"
+            )
+        noted = split.noted()
+        if noted:
+            runner.logger.warning(
+                f"In the annotations of {split.name}, left out, clipped or odd ({len(noted)}): "
+                f"{_first(noted)}. {_FULL_CHECK}"
             )
 
     def _check_files(self, runner: Runner, split: Split) -> None:

@@ -53,8 +53,10 @@ class ReportHook(Hook):
         if not is_main_process():
             return
         folder = Path(runner.work_dir)
-        write_records(folder / "predictions.json", records)
-        table, figures = self.task.report(records, tuple(dataset.metainfo["classes"]), folder)
+        try:
+            table, figures = self.task.report(records, tuple(dataset.metainfo["classes"]), folder)
+        finally:  # the report may complete the records, but its failure must not cost them
+            write_records(folder / "predictions.json", records)
         text = json.dumps({**(metrics or {}), **figures}, indent=1, ensure_ascii=False)
         (folder / "metrics.json").write_text(text, encoding="utf-8")
         runner.logger.info(f"{table}\nResults: {folder}")

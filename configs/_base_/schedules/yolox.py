@@ -5,14 +5,19 @@ _base_ = "./multistep.py"
 
 # ---- often changed ----
 max_epochs = 300
-learning_rate = 0.01  # for base_batch_size images a step
+learning_rate = 0.01  # for base_batch_size images a step; other numbers scale it
 weight_decay = 5e-4
 warmup_epochs = 5
 last_epochs = 15  # with the constant minimum
 
 # ---- the rest ----
 base_batch_size = 64
-optim_wrapper = dict(optimizer=dict(nesterov=True))
+auto_scale_lr = dict(enable=True)
+optim_wrapper = dict(
+    constructor="aicore.OptimizerConstructor",
+    paramwise_cfg=dict(bias=dict(decay_mult=0), norm=dict(decay_mult=0)),  # only kernels decay
+    optimizer=dict(nesterov=True),
+)
 param_scheduler = [
     dict(
         type="mmdet.QuadraticWarmupLR",

@@ -1,0 +1,123 @@
+"""What converters of annotations share: the summary, the choice of classes, whole or no output."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aicore.datasets.files import read_lines
+from aicore.errors import DataError, did_you_mean
+
+_EXAMPLES = 3  # of each reason, in the summary
+
+
+@dataclass
+class Summary:
+    """What a conversion wrote, and what it left out."""
+
+    unit: str = "areas"
+    """What is counted."""
+    without: str = "without any area (all background)"
+    """What an empty image is."""
+    images: int = 0
+    empty: int = 0
+    """Images without any area."""
+    areas: dict[str, int] = field(default_factory=dict)
+    """Number of areas (or boxes) of each class."""
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    """Places, by the reason for which they were left out."""
+    changed: dict[str, list[str]] = field(default_factory=dict)
+    """Places, by what was changed there."""
+
+    def drop(self, reason: str, place: str) -> None:
+        """Notes something that is left out."""
+        self.dropped.setdefault(reason, []).append(place)
+
+    def change(self, what: str, place: str) -> None:
+        """Notes something that is not written as it was read."""
+        self.changed.setdefault(what, []).append(place)
+
+    def __str__(self) -> str:
+        """Counts, then each reason with a few places."""
+        lines = [f"{self.images} images, {self.empty} of them {self.without}"]
+        lines += [f"  {name}: {count} {self.unit}" for name, count in self.areas.items()]
+        for title, groups in (("changed", self.changed), ("left out", self.dropped)):
+            if groups or title == "left out":
+                lines.append(f"{title}: {sum(map(len, groups.values()))}")
+            for reason, places in groups.items():
+                shown = ", ".join(places[:_EXAMPLES]) + (", …" if len(places) > _EXAMPLES else "")
+                lines.append(f"  {len(places)} x {reason}: {shown}")
+        return "\n".join(lines)
+
+
+def relative_path(image: Path, root: Path) -> str:
+    """Returns the path of an image below ``root``, with forward slashes.
+
+    Raises:
+        DataError: It does not lie below ``root``.
+    """
+    try:
+        return image.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError as error:
+        raise DataError(
+            f"image {str(image)!r} does not lie below {str(root)!r}: give a folder above all "
+            "images as --root."
+        ) from error
+
+
+def choose_classes(asked: Sequence[str] | None, there: Sequence[str], source: Path) -> list[str]:
+    """Returns the classes to convert, each once: those asked for, or all.
+
+    Raises:
+        DataError: A name that is asked for is not there.
+    """
+    for name in asked or ():
+        if name not in there:
+            raise DataError(
+                f"--classes: {str(source)!r} has no class {name!r}.{did_you_mean(name, there)} "
+                f"It has: {', '.join(there)}."
+            )
+    return list(dict.fromkeys(there if asked is None else asked))
+
+
+def refuse_reserved_name(name: str) -> None:
+    """Raises if the list of the images would be taken for the list of the classes."""
+    if name in ("labels", "classes"):
+        raise DataError(
+            f"the list of the images cannot be called {name}, which is the list of the classes: "
+            "give another --name, e.g. train."
+        )
+
+
+def refuse_to_overwrite(
+    files: Sequence[Path], lists: Mapping[Path, Sequence[str]], what: str = "masks"
+) -> None:
+    """Raises if one of the files is there already, or a list that holds other lines.
+
+    Args:
+        files: One for each image.
+        lists: Lines of each list, of the classes or the images.
+        what: The files, for the message.
+    """
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"two images differ in their suffix only: their {what} would be one file, {twice[0]}."
+        )
+    there = next((file for file in files if file.exists()), None)
+    if there:
+        raise DataError(f"{str(there)!r} is there already: give another --out.")
+    for file, lines in lists.items():
+        if file.exists() and read_lines(file) != list(lines):
+            raise DataError(
+                f"{str(file)!r} holds other lines than this conversion would write: give another "
+                "--out or --name, or the same --classes."
+            )
+
+
+def write_lines(file: Path, lines: Sequence[str]) -> None:
+    """Writes a text file, with the same line ends on any system."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes("".join(f"{line}\n" for line in lines).encode())

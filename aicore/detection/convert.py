@@ -1,0 +1,167 @@
+"""Boxes from one format of annotation files to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from aicore.datasets.conversion import (
+    Summary,
+    choose_classes,
+    refuse_reserved_name,
+    refuse_to_overwrite,
+    relative_path,
+    write_lines,
+)
+from aicore.detection.annotations import (
+    AnnotatedImage,
+    Annotations,
+    clip,
+    coco,
+    fault_of,
+    voc,
+    yolo,
+)
+from aicore.detection.annotations.formats import with_sizes
+from aicore.errors import DataError
+
+_CLIPPED = 1.0  # pixels outside the image up to which a box is clipped without a word
+
+
+def convert_boxes(
+    annotations: Annotations,
+    target: str,
+    root: Path,
+    out: Path,
+    name: str,
+    classes: Sequence[str] | None = None,
+) -> tuple[Summary, dict[str, str]]:
+    """Writes boxes in another format, in the layout that :class:`aicore.DetectionDataset` reads.
+
+    ``coco``: ``annotations/<name>.json``. ``voc``: ``Annotations/<path>.xml``, a list of the images
+    ``ImageSets/Main/<name>.txt``, and the classes in ``labels.txt``. ``yolo``:
+    ``labels/<path>.txt``, a list of the images ``<name>.txt``, and the classes in ``data.yaml``.
+    Images stay where they are; those without boxes are in the result, too. Boxes are cut at the
+    border of their image. What cannot be used is left out, with its reason.
+
+    Args:
+        annotations: As a reader of :mod:`aicore.detection.annotations` returns them.
+        target: ``coco``, ``voc`` or ``yolo``.
+        root: Folder that the paths of the result are relative to; the images lie below it.
+        out: Folder to write into.
+        name: Of the split, e.g. ``train``.
+        classes: Names to take, in their order; default: all.
+
+    Returns:
+        What was written and left out; and the settings of a config that reads it.
+
+    Raises:
+        DataError: ``out`` holds files of this name already, or an image is not below ``root``.
+    """
+    summary = Summary("boxes", "without any box")
+    known = choose_classes(classes, annotations.classes, annotations.source)
+    for reason, place in annotations.faults:
+        summary.drop(reason, place)
+    images = []
+    for image in with_sizes(annotations).images:
+        if image.fault:
+            summary.drop("its annotation file cannot be read", f"{image.path} ({image.fault})")
+        elif image.size is None:
+            summary.drop("the image cannot be read, so its size is not known", str(image.path))
+        else:
+            images.append(_sound(image, annotations, known, target, summary))
+    if not images:
+        raise DataError(f"{str(annotations.source)!r}: no image is left to convert.\n{summary}")
+    paths = [relative_path(image.path, root) for image in images]
+    summary.areas = dict.fromkeys(known, 0)
+    for image in images:
+        summary.images += 1
+        summary.empty += not image.boxes
+        for box in image.boxes:
+            summary.areas[box.label] += 1
+    settings = _WRITERS[target](images, paths, known, out, name)
+    data = {"data_root": out.resolve().as_posix(), "images": root.resolve().as_posix()}
+    return summary, {"annotation_format": target, **data, **settings}
+
+
+def _sound(
+    image: AnnotatedImage,
+    annotations: Annotations,
+    classes: Sequence[str],
+    target: str,
+    summary: Summary,
+) -> AnnotatedImage:
+    """Returns an image with the boxes that can be written."""
+    if image.missing:
+        what = "no annotation file: taken for an image without objects"
+        summary.change(what, str(image.path))
+    boxes = []
+    for box in image.boxes:
+        place = annotations.place(image, box)
+        fault = fault_of(box, image.size)
+        if fault:
+            summary.drop(fault, place)
+        elif box.label not in classes:
+            summary.drop(f"class {box.label!r} is not asked for", place)
+        elif box.ignored and target == "yolo":
+            summary.drop("is to be ignored, which YOLO's files cannot say", place)
+        else:
+            corners, outside = clip(box.corners, image.size)
+            if outside > _CLIPPED:
+                summary.change("cut at the border of the image", place)
+            boxes.append(box._replace(corners=corners))
+    return replace(image, boxes=boxes)
+
+
+def _write_coco(
+    images: list[AnnotatedImage], paths: list[str], classes: list[str], out: Path, name: str
+) -> dict[str, str]:
+    file = out / "annotations" / f"{name}.json"
+    refuse_to_overwrite([file], {})
+    coco.write(file, images, paths, classes)
+    return {"annotations": "annotations/{split}.json", "train": name}
+
+
+def _write_voc(
+    images: list[AnnotatedImage], paths: list[str], classes: list[str], out: Path, name: str
+) -> dict[str, str]:
+    stems = [PurePosixPath(path).with_suffix("").as_posix() for path in paths]
+    files = [out / "Annotations" / f"{stem}{voc.SUFFIX}" for stem in stems]
+    split = f"ImageSets/Main/{name}.txt"
+    lists = {out / "labels.txt": classes, out / split: stems}
+    _write_each(images, files, lists, classes, voc.write)
+    return {"annotations": f"Annotations/{{path}}{voc.SUFFIX}", "train": split}
+
+
+def _write_yolo(
+    images: list[AnnotatedImage], paths: list[str], classes: list[str], out: Path, name: str
+) -> dict[str, str]:
+    refuse_reserved_name(name)
+    files = [out / "labels" / PurePosixPath(path).with_suffix(yolo.SUFFIX) for path in paths]
+    split = f"{name}.txt"
+    lists = {out / yolo.NAMES_FILE: yolo.names_lines(classes), out / split: paths}
+    _write_each(images, files, lists, classes, yolo.write)
+    return {"annotations": f"labels/{{path}}{yolo.SUFFIX}", "train": split}
+
+
+def _write_each(
+    images: list[AnnotatedImage],
+    files: list[Path],
+    lists: dict[Path, list[str]],
+    classes: list[str],
+    write: Callable[[Path, AnnotatedImage, Sequence[str]], None],
+) -> None:
+    """Writes a file for each image, then the lists; nothing if one of them is there already."""
+    refuse_to_overwrite(files, lists, "annotations")
+    bar = tqdm(images, "annotations", unit="image", disable=None)
+    for image, file in zip(bar, files, strict=True):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(file, image, classes)
+    for file, lines in lists.items():
+        write_lines(file, lines)
+
+
+_WRITERS = {"coco": _write_coco, "voc": _write_voc, "yolo": _write_yolo}
