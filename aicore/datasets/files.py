@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aicore.errors import DataError
+from aicore.runtime.images import IMAGE_SUFFIXES
 
 
 def is_hidden(path: Path, folder: Path) -> bool:
@@ -40,3 +41,22 @@ def read_labels(file: Path, what: str) -> list[str]:
             "in the order of their indices, or classes = (...) in the config."
         )
     return [line.strip() for line in read_lines(file) if line.strip()]
+
+
+def with_image_suffix(path: Path) -> Path | None:
+    """Returns the image that a path without its suffix stands for; None if there is none."""
+    suffixes = [*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES)]
+    candidates = (path.with_name(path.name + suffix) for suffix in suffixes)
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def relative_below(path: Path, folder: Path) -> Path:
+    """Returns a path relative to a folder, either of which may be absolute, or a link.
+
+    Raises:
+        ValueError: The path does not lie below the folder.
+    """
+    for form in (Path, Path.absolute, Path.resolve):
+        if form(path).is_relative_to(form(folder)):
+            return form(path).relative_to(form(folder))
+    raise ValueError(f"{path} does not lie below {folder}")

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from tqdm import tqdm
 
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_TIFF_SIZE = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
 _LIMIT_LOCK = threading.Lock()
 
 
@@ -29,8 +30,14 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
     """Returns height and width of an image as it is shown, from its header; None if unreadable."""
     try:
         with open_picture(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-            return image.size if turned else image.size[::-1]
+            width, height = image.size
+            if image.format == "TIFF":  # Pillow's newer versions give the turned size
+                width, height = (image.tag_v2[tag] for tag in _TIFF_SIZE)
+            # OpenCV, which reads the pixels, does not turn a webp.
+            turned = image.format != "WEBP" and (
+                image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            )
+            return (width, height) if turned else (height, width)
     except (OSError, SyntaxError, ValueError):
         return None
 

@@ -10,7 +10,7 @@ from aicore.detection.mosaic import MixUp, Mosaic
 from aicore.detection.mosaic_switch_hook import MosaicSwitchHook
 from aicore.detection.others import LoadOthers
 from aicore.detection.task import Detection
-from aicore.detection.transforms import Letterbox, RandomHSV
+from aicore.detection.transforms import Letterbox, RandomFlip, RandomHSV
 
 __all__ = [
     "YOLOX",
@@ -26,6 +26,7 @@ __all__ = [
     "Mosaic",
     "MosaicSwitchHook",
     "RandomBoxCrop",
+    "RandomFlip",
     "RandomHSV",
     "SimOTAAssigner",
 ]

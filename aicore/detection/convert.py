@@ -72,6 +72,8 @@ def convert_boxes(
         elif image.size is None:
             summary.drop("the image cannot be read, so its size is not known", str(image.path))
         else:
+            if not image.path.is_file():
+                summary.change("the image file does not exist (see --images)", str(image.path))
             images.append(_sound(image, annotations, known, target, summary))
     if not images:
         raise DataError(f"{str(annotations.source)!r}: no image is left to convert.\n{summary}")

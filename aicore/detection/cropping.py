@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
@@ -16,6 +17,7 @@ from aicore.detection.transforms import (
     set_boxes,
 )
 from aicore.registry import TRANSFORMS
+from aicore.runtime.letterbox import PADDING
 
 
 @TRANSFORMS.register_module()
@@ -25,7 +27,8 @@ class RandomBoxCrop(BaseTransform):
     With probability ``object_share`` one of the image's classes is drawn, each as likely as the
     other, then one of its boxes, and the crop holds the box, or of a larger one a part. Else it
     lies anywhere, so that the background is learnt too. Of boxes that are cut off the visible part
-    stays. Where the image is smaller than ``size`` the crop is.
+    stays. A smaller image is padded with grey (114) at the bottom and the right: objects keep the
+    size in pixels that they have in a test.
 
     Required keys: ``img`` and the boxes. Set keys: both, and ``img_shape``.
 
@@ -55,8 +58,14 @@ class RandomBoxCrop(BaseTransform):
         """Crops the record in place."""
         image, boxes = results["img"], results["gt_bboxes"]
         left, top = self._corner(image.shape[:2], boxes, results["gt_bboxes_labels"])
-        results["img"] = image[top : top + self.size[0], left : left + self.size[1]]
-        height, width = results["img_shape"] = results["img"].shape[:2]
+        crop = image[top : top + self.size[0], left : left + self.size[1]]
+        height, width = crop.shape[:2]
+        below, beside = self.size[0] - height, self.size[1] - width
+        # A copy: a cache of crops must not keep whole images.
+        results["img"] = cv2.copyMakeBorder(
+            crop, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=[PADDING] * 3
+        )
+        results["img_shape"] = self.size
         moved = boxes - np.float32([left, top, left, top])
         visible = clip_boxes(moved, (0, 0, width, height))
         kept = large_enough(visible, self.min_side)

@@ -21,7 +21,7 @@ from aicore.detection.annotations import (
     fault_of,
     read_annotations,
 )
-from aicore.detection.annotations.boxes import describe
+from aicore.detection.annotations.boxes import describe, wrong_size
 from aicore.errors import ConfigError, DataError, did_you_mean
 from aicore.registry import DATASETS
 
@@ -90,6 +90,11 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
     ) -> None:
         _check_choice("annotation_format", annotation_format, tuple(FORMATS))
         _check_choice("faults", faults, ("stop", "drop"))
+        if not isinstance(split, str) or not split:
+            raise ConfigError(
+                f"split = {split!r}: expected a folder, a list file or the name of a split; set "
+                "train, val in the config."
+            )
         usual = FORMATS[annotation_format]
         metainfo = dict(metainfo or {})
         asked = tuple(metainfo.get("classes") or ())
@@ -107,6 +112,12 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
         if not asked:
             self._annotations = read_annotations(annotation_format, self.layout)
         metainfo["classes"] = unique_classes(asked or self._annotations.classes)
+        if not metainfo["classes"]:
+            raise DataError(
+                f"{self.layout.source}: no annotation names a class, so the classes are not known. "
+                f"Look at annotations = {self.layout.annotations!r} and annotation_format = "
+                f"{annotation_format!r}, or set classes in the config."
+            )
         self._index = {name: index for index, name in enumerate(metainfo["classes"])}
         self._wrong_sizes: dict[str, str] | None = None
         super().__init__(
@@ -179,11 +190,9 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
             records = [super(DetectionDataset, self).get_data_info(i) for i in range(len(self))]
             sizes = image_sizes([record["img_path"] for record in records])
             self._wrong_sizes = {
-                record["img_path"]: f"the annotation is for an image of {record['width']} x "
-                f"{record['height']} pixels (width x height), but the file has {size[1]} x "
-                f"{size[0]}: the boxes would lie in the wrong place"
+                record["img_path"]: wrong_size((record["height"], record["width"]), size)
                 for record, size in zip(records, sizes, strict=True)
-                if size and size != (record.get("height"), record.get("width"))
+                if size and "height" in record and size != (record["height"], record["width"])
             }
         sentence = self._wrong_sizes.get(record["img_path"])
         return [sentence] if sentence else []
@@ -224,6 +233,7 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
             )
         if self.faults == "drop":
             faults, notes = [], [f"{fault}; left out" for fault in faults] + notes
+            record["left_out"] = True  # what cannot be used; see LoadBoxes
         record.update({k: v for k, v in (("faults", faults), ("notes", notes)) if v})
         return record
 

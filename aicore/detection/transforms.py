@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmdet.datasets.transforms import RandomFlip as BaseRandomFlip
 
 from aicore.errors import ConfigError
 from aicore.registry import TRANSFORMS
@@ -22,6 +23,7 @@ from aicore.runtime.letterbox import letterbox
 
 BOX_KEYS = ("gt_bboxes", "gt_bboxes_labels", "gt_ignore_flags")
 
+_DIRECTIONS = ["horizontal", "vertical", "diagonal"]
 _HUES = 180  # OpenCV's hue of an 8-bit image counts two degrees as one
 
 
@@ -62,6 +64,32 @@ class Letterbox(BaseTransform):
 
     def __repr__(self) -> str:
         return f"Letterbox(size={self.size})"
+
+
+@TRANSFORMS.register_module()
+class RandomFlip(BaseRandomFlip):
+    """Mirrors image and boxes in a random one of some directions, or not: all are as likely.
+
+    Required keys: ``img``; boxes are optional. Set keys: both, ``flip`` and ``flip_direction``.
+
+    Args:
+        directions: Of ``horizontal`` (left to right), ``vertical`` and ``diagonal`` (both); none:
+            images stay as they are.
+
+    Raises:
+        ConfigError: ``directions`` is no list of these.
+    """
+
+    def __init__(self, directions: Sequence[str] = ("horizontal",)) -> None:
+        is_list = isinstance(directions, list | tuple)
+        if not is_list or not set(directions) <= set(_DIRECTIONS):
+            raise wrong("RandomFlip", "directions", directions, f"a list of {_DIRECTIONS}")
+        share = 1 / (len(directions) + 1) if directions else 0.0
+        directions = list(directions) or ["horizontal"]  # mmdet's takes no empty list
+        super().__init__([share] * len(directions), directions)
+
+    def __repr__(self) -> str:
+        return f"RandomFlip(directions={self.direction}, prob={self.prob})"
 
 
 @TRANSFORMS.register_module()

@@ -15,7 +15,13 @@ from mmseg.datasets import BaseSegDataset
 from tqdm import tqdm
 
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
-from aicore.datasets.files import is_hidden, read_labels, read_lines
+from aicore.datasets.files import (
+    is_hidden,
+    read_labels,
+    read_lines,
+    relative_below,
+    with_image_suffix,
+)
 from aicore.datasets.headers import image_size
 from aicore.errors import ConfigError, DataError
 from aicore.registry import DATASETS
@@ -245,12 +251,11 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         path = self.image_root / name
         if path.suffix.lower() in IMAGE_SUFFIXES:
             return path
-        candidates = [path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES]
-        return next((file for file in candidates if file.is_file()), candidates[0])
+        return with_image_suffix(path) or path.with_name(path.name + IMAGE_SUFFIXES[0])
 
     def _mask_of(self, image: Path) -> Path:
         try:
-            relative = image.relative_to(self.image_root).with_suffix("")
+            relative = relative_below(image, self.image_root).with_suffix("")
         except ValueError as error:
             raise DataError(
                 f"image '{image}' of {self.split} does not lie below '{self.image_root}': give its "

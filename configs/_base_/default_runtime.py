@@ -44,6 +44,7 @@ custom_hooks = [
         monitor="${monitor}",
         rule="greater",
         min_delta=0,
+        check_finite=False,  # a figure that is not defined (NaN) is no better one
         patience="${patience}",
     ),
 ]

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from aicore.datasets.headers import image_size, image_sizes
+from aicore.runtime.images import read_image
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
@@ -38,3 +39,14 @@ def test_a_line_scan_is_no_bomb(tmp_path):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "a.png")  # more pixels than Pillow's limit
 
     assert image_size(tmp_path / "a.png") == (20_000, 20_000)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_size_is_that_of_the_pixels_that_are_read(tmp_path, suffix, orientation):
+    file = tmp_path / f"turned{suffix}"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(file, exif=exif)
+
+    assert image_size(file) == read_image(file).shape[:2]

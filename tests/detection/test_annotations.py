@@ -401,7 +401,7 @@ def test_a_wrong_data_yaml(root, text, reason):
         ("0 0.5 0.5 0.1 0.1 0.9", "has 6 columns, expected 5"),
         ("0 0.5 0.5 0.1 x", "expected four finite numbers"),
         ("0 0.5 0.5 0.1 nan", "expected four finite numbers"),
-        ("0 0.5 0.5 0.1 0.1 0.5 inf", "expected four finite numbers"),
+        ("0 0.5 0.5 0.1 0.1 0.5 inf", "no finite number"),
         ("0 0.5 0.5 0.1 0.1 0.5 x", "could not convert string to float: 'x'"),
         ("2 0.5 0.5 0.1 0.1", "class index 2 is not among 0..1 (2 classes)"),
         ("-1 0.5 0.5 0.1 0.1", "class index -1 is not among"),

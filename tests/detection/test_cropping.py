@@ -76,11 +76,22 @@ def test_boxes_of_which_little_is_seen_are_dropped_with_their_labels():
         assert (results["gt_bboxes"] <= 100).all()
 
 
-def test_a_smaller_image_stays_whole():
-    results = RandomBoxCrop((512, 512))(record())
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_smaller_image_is_padded_and_keeps_its_scale(channels):
+    image = record(channels=channels)["img"]
+    results = RandomBoxCrop((512, 512))(record(channels=channels))
 
-    assert results["img"].shape == (300, 400, 3)
+    assert results["img"].shape[:2] == results["img_shape"] == (512, 512)
+    assert np.array_equal(results["img"][:300, :400], image)
+    assert (results["img"][300:] == 114).all()
+    assert (results["img"][:, 400:] == 114).all()
     assert results["gt_bboxes"].tolist() == [[100, 50, 130, 90]]
+
+
+def test_the_crop_does_not_keep_the_whole_image():
+    results = RandomBoxCrop((64, 64))(record())
+
+    assert results["img"].base is None
 
 
 def test_an_image_without_objects_gives_crops_of_the_background():

@@ -463,6 +463,19 @@ def test_images_that_are_not_there(root):
             "yolo_detection",
             {"data.yaml": "names: [scratch, spot]", "labels/train/a.txt": "1 0.5 0.5 0.1 0.1\n"},
         ),
+        (
+            "labelme_detection",
+            {
+                "labels.txt": "scratch\nspot\n",
+                "train/a.png": None,
+                "train/a.json": json.dumps(
+                    {
+                        "imagePath": "a.png",
+                        "shapes": [{"label": "spot", "points": [[1, 2], [3, 4]]}],
+                    }
+                ),
+            },
+        ),
     ],
 )
 def test_configs_of_own_data(root, tmp_path, base, files):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aicore.detection.loading import LoadBoxes
-from aicore.errors import DataError
+from aicore.errors import DataError, ImageError
 
 
 def test_boxes_become_arrays():
@@ -43,3 +43,22 @@ def test_a_faulty_annotation_is_not_used():
 
     with pytest.raises(DataError, match=r"^a\.png: a\.txt, line 3: is inverted\.$"):
         LoadBoxes()(record)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "error"), [(False, DataError), (True, ImageError)], ids=["stop", "drop"]
+)
+def test_an_annotation_for_an_image_of_another_size(left_out, error):
+    results = {
+        "img_path": "a.png",
+        "ori_shape": (40, 60),
+        "height": 80,
+        "width": 120,
+        "instances": [{"bbox": [1, 2, 3, 4], "bbox_label": 0, "ignore_flag": 0}],
+        **({"left_out": True} if left_out else {}),
+    }
+
+    with pytest.raises(error, match=r"120 x 80 pixels .*but the file has 60 x 40"):
+        LoadBoxes()(results)
+    assert len(LoadBoxes()({**results, "ori_shape": (80, 120)})["gt_bboxes"]) == 1
+    assert len(LoadBoxes()({**results, "not_inspected": "cut off"})["gt_bboxes"]) == 1

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import cv2
 import numpy as np
 import pytest
 from mmengine.dataset import Compose
 
-from aicore.detection.transforms import Letterbox, RandomHSV, shift_colours
+from aicore.detection.transforms import Letterbox, RandomFlip, RandomHSV, shift_colours
 from aicore.errors import ConfigError
 
 
@@ -191,3 +193,25 @@ def test_no_amount_is_no_change():
 def test_wrong_arguments(step, settings, reason):
     with pytest.raises(ConfigError, match=f"^aicore.{step.__name__}: {reason}"):
         step(**settings)
+
+
+@pytest.mark.parametrize("directions", [[], ["horizontal"], ["horizontal", "vertical", "diagonal"]])
+def test_each_direction_of_a_flip_is_as_likely(directions):
+    np.random.seed(0)
+    flip = RandomFlip(directions)
+    image = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    counts = Counter()
+    for _ in range(400):
+        boxes = np.array([[0, 0, 1, 1]], np.float32)
+        results = flip({"img": image, "gt_bboxes": boxes, "img_shape": image.shape})
+        x, y = results["gt_bboxes"][0, :2].astype(int)
+        assert results["img"][y, x] == image[0, 0]
+        counts[x, y] += 1
+    assert len(counts) == len(directions) + 1
+    assert max(counts.values()) - min(counts.values()) < 60
+
+
+@pytest.mark.parametrize("directions", ["horizontal", ["horizontaly"], None])
+def test_directions_that_there_are_not(directions):
+    with pytest.raises(ConfigError, match=r"RandomFlip: directions is .*expected a list of"):
+        RandomFlip(directions)

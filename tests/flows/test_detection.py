@@ -239,3 +239,30 @@ def test_browse_shows_the_mosaic_and_flops_are_counted(data_root, tmp_path):
 
     assert cv2.imread(str(browse(config, out=tmp_path / "browse.png", count=4))) is not None
     assert {"backbone", "neck", "bbox_head"} <= set(measure_complexity(config).modules)
+
+
+def test_a_validation_without_any_object(tmp_path):
+    root = write_scenes(tmp_path / "data", {"train": 8, "val": 1})  # the first scene is empty
+    file = root / "annotations/val.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    config = write_config(tmp_path / "flow.py", root)
+
+    runner = train(config, tmp_path / "work")
+
+    assert runner.epoch == 2
+    assert not list((tmp_path / "work").glob("best_*"))
+    (log,) = (tmp_path / "work").glob("*/*.log")
+    assert "AP is not defined for the validation data" in log.read_text()
+
+
+def strict(file: Path) -> dict:
+    """Returns a JSON file that holds nothing but JSON, no NaN."""
+
+    def refuse(text: str) -> None:
+        raise AssertionError(text)
+
+    return json.loads(file.read_text(), parse_constant=refuse)
+
+
+def test_figures_that_are_not_defined_are_null(tested):
+    assert strict(tested[1] / "metrics.json")["APl"] is None

@@ -78,11 +78,24 @@ def to_corners(values: Sequence[object]) -> Corners:
     """
     try:
         numbers = tuple(float(value) for value in values)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = ()
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         raise ValueError(f"its box is {list(values)!r}, expected four finite numbers")
     return numbers  # type: ignore[return-value]
+
+
+def wrong_size(stated: tuple[int, int], size: tuple[int, int]) -> str:
+    """Returns the sentence on an image of another size than its annotation states.
+
+    Args:
+        stated: Height and width in the annotation.
+        size: Height and width of the image.
+    """
+    return (
+        f"the annotation is for an image of {stated[1]} x {stated[0]} pixels (width x height), but "
+        f"the file has {size[1]} x {size[0]}: the boxes would lie in the wrong place"
+    )
 
 
 def fault_of(box: Box, size: tuple[int, int] | None) -> str:

@@ -90,7 +90,7 @@ def _box(number: int, shape: dict[str, Any]) -> Box:
         # The corners of a mask are its first and last pixel.
         more = 1 if kind == "mask" else 0
         corners = to_corners([min(xs), min(ys), max(xs) + more, max(ys) + more])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         return Box(number, label, fault=f"cannot be understood ({error})")
     if len(xs) == 1:
         return Box(number, label, fault="a point has no box")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from aicore.datasets.base import require_images
-from aicore.datasets.files import is_hidden, read_lines
+from aicore.datasets.files import is_hidden, read_lines, relative_below, with_image_suffix
 from aicore.errors import ConfigError, DataError
 from aicore.runtime.images import IMAGE_SUFFIXES
 
@@ -80,7 +80,7 @@ class Layout:
             DataError: The image lies elsewhere than below ``images``.
         """
         try:
-            relative = without_suffix(image.relative_to(self.image_root))
+            relative = without_suffix(relative_below(image, self.image_root))
         except ValueError as error:
             raise DataError(
                 f"image '{image}' of {self.source} does not lie below '{self.image_root}': set "
@@ -130,8 +130,7 @@ class Layout:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             other = self.root / name
             return other if not path.is_file() and other.is_file() else path
-        candidates = (path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES)
-        return next((file for file in candidates if file.is_file()), path)
+        return with_image_suffix(path) or path
 
 
 def without_suffix(path: Path) -> Path:

@@ -51,7 +51,7 @@ def _read_image(path: Path, file: Path) -> AnnotatedImage:
     image = AnnotatedImage(path, source=file)
     try:
         root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, OSError, ValueError) as error:
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
         image.fault = f"{file} is no XML file that can be read: {error}"
         return image
     image.size = _size(root)

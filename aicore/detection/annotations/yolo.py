@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,6 +123,8 @@ def _box(number: int, columns: list[str], classes: tuple[str, ...], scale: tuple
             shares = x - w / 2, y - h / 2, x + w / 2, y + h / 2
         else:
             xs, ys = list(map(float, columns[1::2])), list(map(float, columns[2::2]))
+            if not all(map(math.isfinite, [*xs, *ys])):
+                raise ValueError("a point of its polygon is no finite number")
             shares = to_corners([min(xs), min(ys), max(xs), max(ys)])
     except ValueError as error:
         return Box(number, label, fault=str(error))

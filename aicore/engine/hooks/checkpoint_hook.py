@@ -160,6 +160,12 @@ class CheckpointHook(Hook):
                 f"{', '.join(metrics)}.{did_you_mean(self.save_best, metrics)}"
             )
         hub, score = runner.message_hub, metrics[self.save_best]
+        if math.isnan(score):
+            runner.logger.warning(
+                f"{self.save_best} is not defined for the validation data (NaN), so no checkpoint "
+                "can be called the best. Does the validation split have any label?"
+            )
+            return None
         best = hub.runtime_info.get("best_score", -math.inf if self.rule == "greater" else math.inf)
         if not (score > best if self.rule == "greater" else score < best):
             return None

@@ -57,6 +57,9 @@ class ReportHook(Hook):
             table, figures = self.task.report(records, tuple(dataset.metainfo["classes"]), folder)
         finally:  # the report may complete the records, but its failure must not cost them
             write_records(folder / "predictions.json", records)
-        text = json.dumps({**(metrics or {}), **figures}, indent=1, ensure_ascii=False)
+        # JSON has no NaN: what is not defined is null.
+        defined = {k: None if value != value else value for k, value in (metrics or {}).items()}
+        content = {**defined, **figures}
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "metrics.json").write_text(text, encoding="utf-8")
         runner.logger.info(f"{table}\nResults: {folder}")

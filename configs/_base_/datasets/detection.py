@@ -15,7 +15,7 @@ batch_size = 8  # images a step and process
 num_workers = 2  # processes that read images
 balance = 0.0  # 0: draw all images alike; 1: draw every class in equal shares
 white_level = 65535  # of 16-bit images; 4095 for a camera of 12 bits
-flips = ["horizontal"]  # what a part may look like too: "vertical", "diagonal" (both at once)
+flips = ["horizontal"]  # what a part may look like too; "vertical", "diagonal" (both); []: none
 mosaic = 1.0  # share of the training images that are made of four
 mosaic_cache = 0  # images a worker keeps for mosaics; 40: faster, but resumes are not bit-equal
 
@@ -47,7 +47,7 @@ mix = [
 ]
 augment = [
     dict(type="aicore.RandomHSV", hue=5, saturation=30, value=30),  # half degrees, of 255, of 255
-    dict(type="RandomFlip", prob="${len(flips) / (len(flips) + 1)}", direction="${flips}"),
+    dict(type="aicore.RandomFlip", directions="${flips}"),
 ]
 letterbox = dict(type="aicore.Letterbox", size="${size}")
 pack = dict(

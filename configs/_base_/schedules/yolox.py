@@ -7,8 +7,8 @@ _base_ = "./multistep.py"
 max_epochs = 300
 learning_rate = 0.01  # for base_batch_size images a step; other numbers scale it
 weight_decay = 5e-4
-warmup_epochs = 5
-last_epochs = 15  # with the constant minimum
+warmup_epochs = "${min(5, max(1, max_epochs // 10))}"
+last_epochs = "${min(15, max_epochs * 3 // 20)}"  # with the constant minimum
 
 # ---- the rest ----
 base_batch_size = 64
