@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from aicore.detection.models.boxes import best_classes, join_tiles, suppress, to_original
+from aicore.engine.preprocessing import SizesApart
 from aicore.errors import ConfigError
 from aicore.registry import MODELS
 from aicore.runtime.tiling import windows
@@ -25,39 +26,11 @@ _TEST_CFG = dict(mode="whole", score_threshold=0.01, iou_threshold=0.65, max_per
 
 
 @MODELS.register_module()
-class DetectionPreprocessor(DetDataPreprocessor):
+class DetectionPreprocessor(SizesApart, DetDataPreprocessor):
     """mmdet's, which leaves test images of different sizes apart.
-
-    A prediction then depends on its image alone, not on those it shares a batch with.
 
     See :class:`mmdet.models.DetDataPreprocessor` for the arguments.
     """
-
-    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Puts a batch on the device.
-
-        Args:
-            data: ``inputs``, one C x H x W tensor an image, and ``data_samples``.
-            training: Whether images are padded to one size.
-
-        Returns:
-            ``data_samples``, and ``inputs``: N x C x H x W; of different sizes in a test a list of
-            C x H x W instead.
-        """
-        images = data["inputs"]
-        if training or len({image.shape for image in images}) == 1:
-            return super().forward(data, training)
-        samples = data.get("data_samples")
-        parts = [
-            super(DetectionPreprocessor, self).forward(
-                {"inputs": [image], "data_samples": samples and [samples[index]]}
-            )
-            for index, image in enumerate(images)
-        ]
-        return {
-            "inputs": [part["inputs"][0] for part in parts],
-            "data_samples": samples and [part["data_samples"][0] for part in parts],
-        }
 
 
 @MODELS.register_module()

@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from aicore.engine.preprocessing import SizesApart
 from aicore.errors import ConfigError
 from aicore.registry import MODELS
 from aicore.runtime.tiling import tile_weight, windows
@@ -22,37 +23,11 @@ _TILES_AT_ONCE = 8
 
 
 @MODELS.register_module()
-class SegmentationPreprocessor(SegDataPreProcessor):
+class SegmentationPreprocessor(SizesApart, SegDataPreProcessor):
     """mmseg's, for test images of different sizes too, which it leaves apart.
 
     See :class:`mmseg.models.SegDataPreProcessor` for the arguments.
     """
-
-    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Normalises a batch and puts it on the device.
-
-        Args:
-            data: ``inputs``, one C x H x W tensor an image, and ``data_samples``.
-            training: Whether images and labels are padded to one size.
-
-        Returns:
-            ``data_samples``, and ``inputs``: N x C x H x W; of different sizes in a test a list of
-            C x H x W instead.
-        """
-        images = data["inputs"]
-        if training or len({image.shape for image in images}) == 1:
-            return super().forward(data, training)
-        samples = data.get("data_samples")
-        parts = [
-            super(SegmentationPreprocessor, self).forward(
-                {"inputs": [image], "data_samples": samples and [samples[index]]}
-            )
-            for index, image in enumerate(images)
-        ]
-        return {
-            "inputs": [part["inputs"][0] for part in parts],
-            "data_samples": samples and [part["data_samples"][0] for part in parts],
-        }
 
 
 @MODELS.register_module()
