@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import subprocess
@@ -162,6 +163,8 @@ def call_tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     def call(tool: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [tool, *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", command)
+        # A logger that an earlier test built may hold that test's captured stream, now closed.
+        monkeypatch.setattr(logging, "raiseExceptions", False)
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(REPOSITORY / tool), run_name="__main__")

@@ -1,6 +1,6 @@
 """From nothing to a trained, tested model and pictures, on the embedded sample data.
 
-``python tools/quickstart.py`` takes a few minutes on two processor cores and needs no network.
+``python tools/quickstart.py`` takes 10 to 15 minutes on two processor cores and needs no network.
 """
 
 import argparse
