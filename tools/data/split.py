@@ -55,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--paths-only",
         action="store_true",
-        help="write the paths without the class, for segmentation: the class only stratifies",
+        help="write the paths alone, for segmentation and detection: the class only stratifies",
     )
     parser.add_argument("--include", metavar="GLOB", help="take only such images, e.g. '*.jpg'")
     for name, share in (("val", 0.2), ("test", 0.0)):
