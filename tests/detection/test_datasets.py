@@ -508,8 +508,8 @@ def test_configs_of_own_data(root, tmp_path, base, files):
 def test_neu_det():
     dataset = open_dataset(
         Path(REAL_DATA) / "neu_det",
-        "",
-        images="images",
+        "images",
+        images="{split}",
         annotations="annotations/{path}.xml",
         annotation_format="voc",
     )
