@@ -19,7 +19,7 @@ from mmengine.registry import Registry
 
 from aicore.errors import ConfigError, did_you_mean
 
-_TASKS = ["aicore.classification", "aicore.segmentation", "aicore.detection"]
+_TASKS = ["aicore.classification", "aicore.segmentation", "aicore.detection", "aicore.anomaly"]
 
 
 def _child(name: str, parent: Registry, locations: list[str]) -> Registry:
@@ -47,7 +47,7 @@ DATASETS = _child("dataset", root.DATASETS, ["aicore.datasets", *_TASKS])
 DATA_SAMPLERS = _child("data sampler", root.DATA_SAMPLERS, ["aicore.datasets"])
 TRANSFORMS = _child("transform", root.TRANSFORMS, ["aicore.datasets", *_TASKS])
 MODELS = _child("model", root.MODELS, ["aicore.backbones", "aicore.losses", *_TASKS])
-TASK_UTILS = _child("task util", root.TASK_UTILS, ["aicore.detection"])
+TASK_UTILS = _child("task util", root.TASK_UTILS, ["aicore.evaluation", "aicore.detection"])
 METRICS = _child("metric", root.METRICS, ["aicore.evaluation", *_TASKS])
 EVALUATOR = _child("evaluator", root.EVALUATOR, ["aicore.evaluation"])
 

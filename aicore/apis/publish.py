@@ -16,7 +16,7 @@ from aicore.runtime.files import atomic_write
 from aicore.version import __version__
 
 # What of MMEngine's meta still means something without the training; cfg is the config's text.
-_KEPT = ("dataset_meta", "epoch", "iter", "cfg")
+_KEPT = ("dataset_meta", "epoch", "iter", "cfg", "threshold")
 
 
 def publish_model(

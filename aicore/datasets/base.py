@@ -28,19 +28,25 @@ class InspectionDataset(BaseDataset):
     carries the reason as ``not_inspected``; :class:`aicore.evaluation.Evaluator` counts it apart.
     """
 
+    replaces_unreadable = True
+    """Whether another image takes an unreadable one's place in training; False: as in evaluation.
+
+    False is for training that has to see each image once: its model leaves those marked out.
+    """
+
     bad_images: BadImageLog | None = None
     """Where unreadable images are listed; set by :class:`aicore.engine.hooks.BadImageHook`."""
     epoch = 0
     """Epoch, counted from 0, that a sample is prepared for; set by the :class:`SeededDataset`."""
 
     def prepare_data(self, idx: int) -> Any:
-        """Returns the record ``idx`` after the pipeline; None in training if it is unreadable."""
+        """Returns the record ``idx`` after the pipeline; None if another has to replace it."""
         try:
             return self.pipeline(self.get_data_info(idx))
         except ImageError as error:
             if self.bad_images is not None:
                 self.bad_images.add(error.path, error.reason)
-            if not self.test_mode:
+            if self.replaces_unreadable and not self.test_mode:
                 return None
             return self._not_inspected(idx, error.reason)
 
@@ -68,6 +74,10 @@ class InspectionDataset(BaseDataset):
     def labels_of(self, record: dict[str, Any]) -> list[int]:
         """Returns the class indices that a record's annotation holds, for counts and checks."""
         raise NotImplementedError
+
+    def expected_labels(self) -> list[int]:
+        """Returns the class indices that are missed where no record has them; by default all."""
+        return list(range(len(self.metainfo.get("classes") or ())))
 
     def pixels_of(self, record: dict[str, Any]) -> list[int] | None:
         """Returns how many pixels of each class the annotation holds; None where it has no mask."""

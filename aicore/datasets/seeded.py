@@ -111,6 +111,11 @@ class SeededBatchSampler:
         """The sampler of single indices, where MMEngine's ``DistSamplerSeedHook`` looks for it."""
         return getattr(self.batch_sampler, "sampler", None)
 
+    @property
+    def batch_size(self) -> int:
+        """Samples a batch; the last batch of an epoch may have less."""
+        return self.batch_sampler.batch_size
+
     def set_seed(self, seed: int) -> None:
         """Sets the seed of a training that is resumed, of the order and of the augmentation."""
         self.seed = seed

@@ -11,6 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
 from aicore.datasets.seeded import derive_seed, seed_generators
+from aicore.engine.checkpoint import require_resumable
 from aicore.engine.loading import SeededBatchSampler
 from aicore.registry import LOOPS
 
@@ -59,8 +60,26 @@ class TrainLoop(EpochBasedTrainLoop):
         self.runner.model.train()
         for index, data_batch in enumerate(self.dataloader, start=first):
             self.run_iter(index, data_batch)
+        self.conclude_epoch()
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
+
+    def conclude_epoch(self) -> None:
+        """Does what is left to do after an epoch's last iteration; nothing here."""
+
+    def take_up(self, checkpoint: dict[str, Any], source: str) -> None:
+        """Makes sure that this training can go on from a checkpoint.
+
+        Args:
+            checkpoint: What :func:`aicore.engine.checkpoint.read_checkpoint` returned; its position
+                (``meta['epoch']``, ``meta['iter']``) may be changed.
+            source: The file's name, for the message.
+
+        Raises:
+            CheckpointError: It cannot.
+        """
+        schedulers = self.runner.param_schedulers or ()
+        require_resumable(checkpoint, source, len(self.dataloader), len(schedulers))
 
     def run_iter(self, idx: int, data_batch: Sequence[Any]) -> None:
         """Trains on one batch."""

@@ -14,7 +14,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
-from mmengine.model import revert_sync_batchnorm
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as BaseRunner
 from torch import nn
@@ -25,7 +25,6 @@ from aicore.engine.checkpoint import (
     inference_weights,
     load_weights,
     read_checkpoint,
-    require_resumable,
     write_checkpoint,
 )
 from aicore.engine.distributed import (
@@ -36,9 +35,11 @@ from aicore.engine.distributed import (
     plain_model,
     wrap_distributed,
 )
+from aicore.engine.fitting import FitWrapper
 from aicore.engine.hooks.compile_hook import CompileHook
 from aicore.engine.hooks.sync_buffers_hook import SyncBuffersHook
 from aicore.engine.loading import SeededBatchSampler, SeededLoader
+from aicore.engine.loops import TrainLoop
 from aicore.engine.memory import keep_freed_memory
 from aicore.engine.optimizers import OptimWrapper
 from aicore.errors import BrokenCheckpointError, CheckpointError, ConfigError
@@ -89,7 +90,7 @@ class Runner(BaseRunner):
         """What hooks want done at the end of a training or test, also when it fails."""
         super().__init__(*args, **kwargs)
         self._group = control_group()
-        if self.distributed:
+        if self.distributed and is_model_wrapper(self.model):  # what learns by gradients
             self.register_hook(SyncBuffersHook())
 
     # ---- set-up ----
@@ -293,8 +294,8 @@ class Runner(BaseRunner):
             lambda: self._read(filename, map_location), self._group
         )
         if self._resume:
-            length, schedulers = len(self.train_dataloader), len(self.param_schedulers or ())
-            require_resumable(checkpoint, filename, length, schedulers)
+            if isinstance(self.train_loop, TrainLoop):
+                self.train_loop.take_up(checkpoint, filename)
             self._go_to_position(checkpoint)
         # MMEngine's resume would run a config text found here as python.
         checkpoint["meta"].pop("config", None)
@@ -356,8 +357,8 @@ class Runner(BaseRunner):
         Raises:
             CheckpointError: The file cannot be written.
         """
-        if isinstance(self.optim_wrapper, OptimWrapper):
-            self.optim_wrapper.average_pending_gradients()
+        if isinstance(self.optim_wrapper, OptimWrapper | FitWrapper):
+            self.optim_wrapper.synchronise()
         if not is_main_process():
             return
         checkpoint: dict[str, Any] = {

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from pycocotools import mask as run_lengths
 
 from aicore.datasets.headers import open_picture
 from aicore.errors import ConfigError, DataError, did_you_mean
@@ -293,13 +292,3 @@ def build_mask_format(classes: Sequence[str], settings: Mapping[str, Any] | None
 def present_in(class_map: np.ndarray) -> list[int]:
     """Returns the values that occur in a class map (H x W uint8), in ascending order."""
     return np.flatnonzero(np.bincount(class_map.ravel(), minlength=IGNORE + 1)).tolist()
-
-
-def encode_mask(mask: np.ndarray) -> str:
-    """Returns the run lengths of a binary mask (H x W) as COCO's compressed text."""
-    return run_lengths.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
-
-
-def decode_mask(counts: str, size: Sequence[int]) -> np.ndarray:
-    """Returns the mask of :func:`encode_mask`, H x W bool; ``size`` is (height, width)."""
-    return run_lengths.decode({"size": list(size), "counts": counts.encode()}).astype(bool)

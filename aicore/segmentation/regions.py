@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 
 from aicore.errors import ConfigError
+from aicore.evaluation.areas import connected_regions
 from aicore.segmentation.masks import IGNORE, present_in
 
 
@@ -118,23 +118,12 @@ def list_regions(
         Dicts of ``pixels``, ``box`` (x, y, width, height in pixels) and, with a score, ``score``,
         its mean over the region.
     """
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=8
-    )
     regions = []
-    for number in sorted(range(1, count), key=lambda n: -statistics[n, cv2.CC_STAT_AREA]):
-        *box, pixels = statistics[number].tolist()
+    for pixels, box, inside in connected_regions(mask):
         if pixels < min_area:
             break
         region: dict[str, object] = {"pixels": pixels, "box": box}
         if score is not None:
-            region["score"] = round(float(score[_inside(labels, number, box)].mean()), 4)
+            region["score"] = round(float(score[inside].mean()), 4)
         regions.append(region)
     return regions
-
-
-def _inside(labels: np.ndarray, number: int, box: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows and columns of one region's pixels."""
-    x, y, width, height = box
-    rows, columns = np.nonzero(labels[y : y + height, x : x + width] == number)
-    return rows + y, columns + x

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from mmseg.structures import SegDataSample
 
+from aicore.evaluation.areas import decode_mask, encode_mask
 from aicore.registry import TASKS
 from aicore.runtime.images import read_image, write_image
 from aicore.segmentation.inferencer import SegmentationInferencer
-from aicore.segmentation.masks import IGNORE, decode_mask, encode_mask, present_in
+from aicore.segmentation.masks import IGNORE, present_in
 from aicore.segmentation.metrics import ANY_DEFECT, class_figures, confusion_matrix
 from aicore.segmentation.regions import RegionCounts, RegionRule, list_regions
 from aicore.segmentation.smp import from_smp

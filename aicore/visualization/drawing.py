@@ -14,6 +14,8 @@ from aicore.visualization.fonts import font_for
 Color = tuple[int, int, int]  # BGR, 0..255
 
 _SMALLEST = 10  # font size in pixels
+_HEAT_OPACITY = 0.8  # of the hottest pixels
+_GAP = 40  # grey level between pictures
 
 
 def to_display(image: np.ndarray) -> np.ndarray:
@@ -34,6 +36,14 @@ def enlarge(image: np.ndarray, size: int) -> np.ndarray:
     """Returns the image with its longer side at least ``size`` pixels, so that text has room."""
     scale = max(1.0, size / max(image.shape[:2]))
     return cv2.resize(to_display(image), None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+
+
+def widen(image: np.ndarray, width: int) -> np.ndarray:
+    """Returns the image in the middle of one at least ``width`` pixels wide, for text below it."""
+    image = to_display(image)
+    lacking = max(0, width - image.shape[1])
+    sides = ((0, 0), (lacking // 2, lacking - lacking // 2), (0, 0))
+    return np.pad(image, sides, constant_values=_GAP)
 
 
 def draw_caption(image: np.ndarray, text: str, color: Color) -> np.ndarray:
@@ -99,6 +109,64 @@ def draw_areas(
         contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(image, contours, -1, color, thickness)
     return image
+
+
+def draw_heat(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Returns the image under a heat map, which covers it the more the hotter it is.
+
+    Args:
+        image: HxW or HxWx3.
+        heat: H x W in [0, 1], scaled to the image where it has another size: 0 leaves the image as
+            it is, then comes purple, red in the middle, orange, yellow.
+    """
+    image = to_display(image)
+    height, width = image.shape[:2]
+    heat = np.clip(heat, 0, 1).astype(np.float32)
+    if heat.shape != (height, width):
+        heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
+    levels = np.round(heat * 255).astype(np.uint8)
+    colors = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
+    opacity = (_HEAT_OPACITY * heat)[..., None]
+    return np.round((1 - opacity) * image + opacity * colors).astype(np.uint8)
+
+
+def draw_heat_bar(image: np.ndarray, ticks: Sequence[tuple[float, str, Color]]) -> np.ndarray:
+    """Returns the image with a black strip below: the colours of :func:`draw_heat` over grey.
+
+    Args:
+        image: HxW or HxWx3.
+        ticks: Places in [0, 1] in ascending order, the texts below them, which shrink until they
+            stand apart, and their colours.
+    """
+    image = to_display(image)
+    height, width = image.shape[:2]
+    size = max(_SMALLEST, min(round(max(height, width) * 0.05), 28))
+    gap = size // 2
+    bar = max(width - 2 * gap, 1)
+    ends, texts = [place for place, _, _ in ticks], [text for _, text, _ in ticks]
+    starts = _tick_starts(ends, texts, size, bar)
+    while size > _SMALLEST and any(
+        start + font_for(text, size).getlength(text) + gap > following
+        for start, text, following in zip(starts, texts, [*starts[1:], width], strict=True)
+    ):
+        size -= 1
+        starts = _tick_starts(ends, texts, size, bar)
+    strip = np.zeros((gap + round(2.7 * size), width, 3), np.uint8)
+    ramp = np.linspace(0, 1, bar, dtype=np.float32)[None].repeat(size, axis=0)
+    strip[gap : gap + size, gap : gap + bar] = draw_heat(np.full(ramp.shape, 128), ramp)
+    picture = Image.fromarray(strip[:, :, ::-1])
+    draw = ImageDraw.Draw(picture)
+    for (place, text, color), start in zip(ticks, starts, strict=True):
+        x, y = gap + round(place * (bar - 1)), gap + round(1.25 * size)
+        draw.line((x, gap, x, y), fill=color[::-1], width=1 + size // 15)
+        draw.text((gap + start, y), text, font=font_for(text, size), fill=color[::-1])
+    return np.vstack([image, np.asarray(picture)[:, :, ::-1]])
+
+
+def _tick_starts(places: Sequence[float], texts: Sequence[str], size: int, bar: int) -> list[float]:
+    """Returns where texts begin: at the bar's left end from there on, in its middle around it."""
+    pairs = zip(places, texts, strict=True)
+    return [place * (bar - font_for(text, size).getlength(text)) for place, text in pairs]
 
 
 @dataclass(frozen=True)
@@ -218,7 +286,7 @@ def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
     height = max(image.shape[0] for image in images)
     columns = []
     for image in images:
-        padded = np.full((height, image.shape[1] + 4, 3), 40, np.uint8)
+        padded = np.full((height, image.shape[1] + 4, 3), _GAP, np.uint8)
         padded[: image.shape[0], :-4] = image
         columns.append(padded)
     return np.hstack(columns)[:, :-4]
@@ -227,7 +295,7 @@ def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
 def tile(images: Sequence[np.ndarray], columns: int, cell: int) -> np.ndarray:
     """Returns the images as a grid, each scaled to fit a square of ``cell`` pixels."""
     rows = -(-len(images) // columns)
-    grid = np.full((rows * (cell + 4), columns * (cell + 4), 3), 40, np.uint8)
+    grid = np.full((rows * (cell + 4), columns * (cell + 4), 3), _GAP, np.uint8)
     for index, image in enumerate(map(to_display, images)):
         height, width = image.shape[:2]
         scale = cell / max(height, width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    StrMethodFormatter,
+)
 
 from aicore.visualization.fonts import font_families
+
+_BINS = 60  # of a histogram
+_LOG_FROM = 10  # times the smallest value that the largest is, for a logarithmic axis
 
 
 def save_figure(figure: Figure, file: Path) -> None:
@@ -115,3 +124,53 @@ def _draw_panel(axes: Axes, panel: Panel, names: list[str]) -> dict[str, Line2D]
         axes.set(xlim=panel.limits[0], ylim=panel.limits[1])
     axes.grid(alpha=0.3)
     return lines
+
+
+def plot_histograms(
+    groups: Mapping[str, Sequence[float]],
+    x_label: str,
+    file: Path,
+    mark: tuple[str, float] | None = None,
+) -> None:
+    """Writes the histogram of each group below the one before, over one common x axis.
+
+    The axis is logarithmic where all values are positive and the largest is many times the
+    smallest.
+
+    Args:
+        groups: Values, all finite, by the group's name; at least one value altogether.
+        x_label: What the values are, with their unit.
+        file: The PNG to write.
+        mark: Name and place of a line through all histograms; no bar reaches over it.
+    """
+    values = np.concatenate([np.asarray(group, np.float64) for group in groups.values()])
+    low, high = values.min(), values.max()
+    anchor = low if mark is None else mark[1]
+    is_log = min(low, anchor) > 0 and max(high, anchor) > _LOG_FROM * min(low, anchor)
+    figure = Figure(figsize=(7, 1.1 * len(groups) + 1), layout="constrained")
+    all_axes = figure.subplots(len(groups), sharex=True, squeeze=False)[:, 0]
+    for number, (axes, (name, group)) in enumerate(zip(all_axes, groups.items(), strict=True)):
+        axes.hist(group, _bin_edges(low, high, anchor, is_log), color=f"C{number % 10}")
+        axes.set_title(f"{name}: {len(group):,}", loc="left", fontsize="medium")
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+        axes.grid(alpha=0.3)
+        if mark is not None:
+            axes.axvline(mark[1], color="black", linestyle="--")
+    if is_log:  # of all, as they share it
+        all_axes[-1].set_xscale("log")
+        all_axes[-1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        all_axes[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        all_axes[-1].xaxis.set_minor_formatter(NullFormatter())
+    if mark is not None:
+        all_axes[0].set_title(f"- - {mark[0]}", loc="right", fontsize="medium")
+    all_axes[-1].set_xlabel(x_label)
+    save_figure(figure, file)
+
+
+def _bin_edges(low: float, high: float, anchor: float, is_log: bool) -> np.ndarray:
+    """Returns the edges of equal bins from ``low`` to ``high``, one of them at ``anchor``."""
+    if is_log:
+        return anchor * np.exp(_bin_edges(np.log(low / anchor), np.log(high / anchor), 0.0, False))
+    step = (high - low) / _BINS or max(abs(low), 1.0) / _BINS
+    first, last = np.floor((low - anchor) / step), np.ceil((high - anchor) / step)
+    return anchor + step * np.arange(first - 1, last + 2)  # one more, as steps are rounded

@@ -77,6 +77,18 @@ def test_training_ends_where_nothing_can_be_read():
         dataset[0]
 
 
+def test_training_that_sees_each_image_once_keeps_the_place_of_an_unreadable_one(tmp_path):
+    dataset = Numbers(broken=[3])
+    dataset.replaces_unreadable = False
+    dataset.bad_images = log_of(tmp_path)
+
+    data = dataset[3]
+
+    assert int(data["inputs"]) == -1
+    assert data["data_samples"].not_inspected == "it is broken"
+    assert dataset.bad_images.paths() == {"3.png": "it is broken"}
+
+
 @pytest.mark.parametrize("samples", [1, 3])
 def test_evaluation_keeps_the_place_of_an_unreadable_image(tmp_path, samples):
     dataset = Numbers(broken=[3], samples=samples, test_mode=True)

@@ -153,6 +153,12 @@ def test_counts_of_classes(plates):
     assert found(report, "note") == ["train: 12 times as many labels of good (12) as of dent (1)"]
 
 
+def test_a_class_that_is_not_expected_is_not_missed(plates, monkeypatch):
+    monkeypatch.setattr(ListedRecords, "expected_labels", lambda self: [0])
+    report = check_config(config_of(train=[(path, [0]) for path in plates[:3]]))
+    assert report.problems == []
+
+
 def test_data_without_labels_is_a_note_only(plates):
     report = check_config(config_of(test=[(path, []) for path in plates[:3]]))
     assert [problem.level for problem in report.problems] == ["note"]

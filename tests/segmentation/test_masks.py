@@ -4,15 +4,12 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco
 
 from aicore.errors import ConfigError, DataError
 from aicore.segmentation.masks import (
     IGNORE,
     MaskFormat,
     build_mask_format,
-    decode_mask,
-    encode_mask,
 )
 
 CLASSES = ("background", "scratch", "spot")
@@ -287,15 +284,3 @@ def test_fractions_are_no_classes(tmp_path):
 
     with pytest.raises(DataError, match="pixels of type F: expected whole numbers"):
         MaskFormat(CLASSES).read(file, "a.png")
-
-
-# ---- run lengths ----
-
-
-def test_run_lengths_are_those_of_coco():
-    mask = np.random.default_rng(0).random((17, 23)) > 0.6
-
-    counts = encode_mask(mask)
-
-    assert np.array_equal(decode_mask(counts, mask.shape), mask)
-    assert coco.area({"size": [17, 23], "counts": counts.encode()}) == mask.sum()

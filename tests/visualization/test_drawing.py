@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import matplotlib
@@ -13,11 +14,14 @@ from aicore.visualization.drawing import (
     draw_areas,
     draw_boxes,
     draw_caption,
+    draw_heat,
+    draw_heat_bar,
     draw_legend,
     enlarge,
     side_by_side,
     tile,
     to_display,
+    widen,
 )
 from aicore.visualization.fonts import font_families, font_for, load_font
 
@@ -208,6 +212,15 @@ def test_side_by_side(image):
     assert np.array_equal(picture[:30, 84:], image[:30])
 
 
+def test_a_narrow_image_is_widened(image):
+    wide = widen(image, 101)
+
+    assert wide.shape == (60, 101, 3)
+    assert np.array_equal(wide[:, 10:90], image)
+    assert (wide[:, :10] == 40).all()
+    assert np.array_equal(widen(image, 70), image)
+
+
 def test_tiles_stand_in_rows():
     colours = [np.full((10, 10), 50 * (index + 1), np.uint8) for index in range(5)]
 
@@ -327,6 +340,56 @@ def test_labels_can_be_read_on_their_colour(color, text):
 
 def test_no_box(image):
     assert np.array_equal(draw_boxes(image, []), image)
+
+
+# ---- heat ----
+
+
+def test_heat_covers_the_image_the_more_the_hotter_it_is(image):
+    heat = np.linspace(0, 1, 80)[None].repeat(60, axis=0)
+
+    drawn = draw_heat(image, heat)
+
+    assert drawn.shape == image.shape
+    assert np.array_equal(drawn[:, 0], image[:, 0])
+    left = [drawn[:, x, 0].std() / image[:, x, 0].std() for x in (0, 30, 60, 79)]
+    assert left == sorted(left, reverse=True)
+    red = draw_heat(np.full((60, 80), 90), heat)[0, :, 2].astype(int)
+    assert red[70] - red[5] > 100
+
+
+def test_heat_of_another_size_is_scaled_and_clipped(image):
+    heat = np.array([[0.0, 7.0]])
+
+    drawn = draw_heat(image, heat)
+
+    assert np.array_equal(drawn[:, :20], image[:, :20])
+    assert np.array_equal(drawn[:, 60:], draw_heat(image, np.ones((60, 80)))[:, 60:])
+
+
+@pytest.mark.parametrize("width", [200, 320, 1000])
+def test_the_bar_of_the_heat(width):
+    black = np.zeros((100, width, 3), np.uint8)
+    ticks = [(0.0, "score 0", RED), (0.5, "a half", GREEN), (1.0, "1", BLUE)]
+
+    drawn = draw_heat_bar(black, ticks)
+
+    assert drawn.shape[1] == width
+    assert not drawn[:100].any()
+    strip = drawn[100:]
+    spans = [colored(strip, color)[[1, 3]] for color in (RED, GREEN, BLUE)]
+    assert all(before[1] < after[0] for before, after in pairwise(spans))
+    assert spans[0][0] >= 3
+    assert spans[2][1] <= width - 3
+    assert spans[1].mean() == pytest.approx(width / 2, abs=4)
+    quarter = draw_heat(np.full((1, 1), 128), np.full((1, 1), 0.25))[0, 0].astype(int)
+    assert np.abs(strip[:, width // 4] - quarter).max(axis=1).min() < 12
+
+
+def test_a_bar_that_is_too_narrow_for_its_texts():
+    drawn = draw_heat_bar(np.zeros((5, 4), np.uint8), [(0.0, "long", RED), (1.0, "long", RED)])
+
+    assert drawn.shape[1] == 4
 
 
 # ---- fonts ----

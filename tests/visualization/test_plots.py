@@ -6,7 +6,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from aicore.visualization import plots
-from aicore.visualization.plots import Panel, plot_confusion_matrix, plot_panels, save_figure
+from aicore.visualization.plots import (
+    Panel,
+    plot_confusion_matrix,
+    plot_histograms,
+    plot_panels,
+    save_figure,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
 
@@ -104,3 +110,49 @@ def test_no_curve(tmp_path):
     plot_panels([Panel("F1", "confidence", {}, limits=((0, 1), (0, 102)))], tmp_path / "p.png")
 
     assert (tmp_path / "p.png").stat().st_size > 0
+
+
+def bars(axes) -> list[tuple[float, float, float]]:
+    """Returns left, right and height of the bars that are not empty."""
+    boxes = [patch.get_bbox() for patch in axes.patches]
+    return [(box.x0, box.x1, box.height) for box in boxes if box.height]
+
+
+def test_histograms_share_their_axis(tmp_path, drawn):
+    groups = {"good": [4.0, 5.0, 5.0], "划痕": [9.0, 20.0]}
+
+    plot_histograms(groups, "distance", tmp_path / "h.png", mark=("threshold", 5.0))
+
+    assert (tmp_path / "h.png").stat().st_size > 0
+    good, bad = drawn[0].axes
+    assert good.get_title(loc="left") == "good: 3"
+    assert bad.get_title(loc="left") == "划痕: 2"
+    assert "threshold" in good.get_title(loc="right")
+    assert bad.get_xlabel() == "distance"
+    assert good.get_xlim() == bad.get_xlim()
+    assert good.get_xscale() == "linear"
+    assert [height for *_, height in bars(good)] == [1, 2]
+    assert [height for *_, height in bars(bad)] == [1, 1]
+    assert bars(good)[0][1] < 5 == bars(good)[1][0]  # what is at the mark is to its right
+
+
+@pytest.mark.parametrize("mark", [None, ("threshold", 7.7)])
+def test_histograms_over_many_magnitudes(tmp_path, drawn, mark):
+    values = np.random.default_rng(0).lognormal(2, 2, 500)
+
+    plot_histograms({"one": values}, "distance", tmp_path / "h.png", mark)
+
+    (axes,) = drawn[0].axes
+    assert axes.get_xscale() == "log"
+    assert sum(height for *_, height in bars(axes)) == 500
+    if mark:
+        right = sum(height for left, _, height in bars(axes) if left >= 0.999 * mark[1])
+        assert right == (values >= mark[1]).sum()
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_a_histogram_of_one_value(tmp_path, drawn, value):
+    plot_histograms({"one": [value] * 3, "none": []}, "x", tmp_path / "h.png")
+
+    assert [height for *_, height in bars(drawn[0].axes[0])] == [3]
+    assert bars(drawn[0].axes[1]) == []

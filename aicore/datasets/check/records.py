@@ -27,6 +27,7 @@ class Split:
         faults: What is wrong with each record's annotation, mostly nothing.
         pixels: Number of pixels of each class, over all records; empty without masks.
         notes: What is odd in each record's annotation, but does not stop the training.
+        optional: Classes that need not have a label here.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Split:
     faults: list[list[str]]
     pixels: list[int] = field(default_factory=list)
     notes: list[list[str]] = field(default_factory=list)
+    optional: set[str] = field(default_factory=set)
 
     def counts(self) -> dict[str, int]:
         """Returns the number of labels of each class; last the images without any label."""
@@ -62,10 +64,14 @@ class Split:
         )
 
     def missing_classes(self) -> list[str]:
-        """Returns the classes without a label; none where nothing is labelled at all."""
+        """Returns the classes without a label that should have one.
+
+        No class is missed where nothing is labelled at all.
+        """
         counts = self.counts()
-        labelled = any(self.labels)
-        return [name for name in self.classes if labelled and not counts[name]]
+        if not any(self.labels):
+            return []
+        return [name for name in self.classes if not counts[name] and name not in self.optional]
 
     def faulty(self) -> list[str]:
         """Returns ``path: fault`` for everything that is wrong with the annotations."""
@@ -98,7 +104,9 @@ def read_split(name: str, dataset: Dataset) -> Split:
             "be checked. Expected one that inherits from aicore.datasets.InspectionDataset."
         )
     classes = tuple(parts[0].metainfo.get("classes") or ())
-    split = Split(name, classes, [], [], [])
+    expected = {label for part in parts for label in part.expected_labels()}
+    optional = {label for index, label in enumerate(classes) if index not in expected}
+    split = Split(name, classes, [], [], [], optional=optional)
     for part in parts:
         if tuple(part.metainfo.get("classes") or ()) != classes:
             raise DataError(

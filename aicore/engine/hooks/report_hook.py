@@ -21,7 +21,8 @@ class ReportHook(Hook):
     """Writes a test's results into the runner's ``work_dir``.
 
     ``predictions.json`` holds one record per image: its path, truth, prediction and scores, or why
-    it was not inspected. ``metrics.json`` holds the metrics.
+    it was not inspected. ``metrics.json`` holds the metrics, what a metric keeps besides as
+    ``figures`` (a dict ready for JSON), and what the task's report adds.
 
     Args:
         task: Config of the task, which knows what a record holds and what to draw.
@@ -59,7 +60,10 @@ class ReportHook(Hook):
             write_records(folder / "predictions.json", records)
         # JSON has no NaN: what is not defined is null.
         defined = {k: None if value != value else value for k, value in (metrics or {}).items()}
-        content = {**defined, **figures}
+        # A metric may keep more than its numbers: tables, curves.
+        metrics_used = runner.test_loop.evaluator.metrics
+        details = {k: v for m in metrics_used for k, v in getattr(m, "figures", {}).items()}
+        content = {**defined, **details, **figures}
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "metrics.json").write_text(text, encoding="utf-8")
         runner.logger.info(f"{table}\nResults: {folder}")

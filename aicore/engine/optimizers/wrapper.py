@@ -74,7 +74,7 @@ class OptimWrapper(BaseOptimWrapper):
         # MMEngine takes the type out of the dict.
         super().__init__(optimizer, accumulative_counts, clip_grad and dict(clip_grad))
         self.device_type = next(self._parameters()).device.type
-        self.dtype = _autocast_dtype(amp, self.device_type)
+        self.dtype = autocast_dtype(amp, self.device_type)
         """Type that autocast computes in; None without autocast."""
         self.skipped_updates = 0
         """Updates skipped since the start of the process because of gradients not finite."""
@@ -127,7 +127,7 @@ class OptimWrapper(BaseOptimWrapper):
         super().initialize_count_status(model, 0 if restored else init_counts, max_counts)
         self._inner_count = init_counts
 
-    def average_pending_gradients(self) -> None:
+    def synchronise(self) -> None:
         """Gives all ranks the mean of their waiting gradients; to be called by all of them.
 
         Before an update each rank holds gradients of its own, while one rank alone writes the
@@ -151,7 +151,7 @@ class OptimWrapper(BaseOptimWrapper):
         """Returns the optimiser's state, the loss scaler's, and the waiting gradients.
 
         The latter are there amid an accumulation only. With several ranks they are this rank's:
-        see :meth:`average_pending_gradients`.
+        see :meth:`synchronise`.
         """
         state = super().state_dict()
         state["optimizer_type"] = type(self.optimizer).__name__
@@ -260,7 +260,16 @@ class OptimWrapper(BaseOptimWrapper):
             )
 
 
-def _autocast_dtype(amp: bool | str, device_type: str) -> torch.dtype | None:
+def autocast_dtype(amp: bool | str, device_type: str) -> torch.dtype | None:
+    """Returns the type that autocast computes in; None for no autocast.
+
+    Args:
+        amp: As for :class:`OptimWrapper`.
+        device_type: ``cpu``, ``cuda`` ...
+
+    Raises:
+        ConfigError: ``amp`` has another value.
+    """
     if amp is False:
         return None
     if amp is True:

@@ -17,6 +17,8 @@ balance = 0.0  # 0: draw all images alike; 1: draw every class in equal shares
 white_level = 65535  # of 16-bit images; 4095 for a camera of 12 bits
 flips = ["horizontal"]  # what a part may look like too; "vertical", "diagonal" (both); []: none
 mosaic = 1.0  # share of the training images that are made of four
+mosaic_rotate = 10  # degrees at most; the boxes around turned boxes are larger than the objects
+mosaic_shear = 2  # degrees at most, likewise
 mosaic_cache = 0  # images a worker keeps for mosaics; 40: faster, but resumes are not bit-equal
 
 # ---- the rest ----
@@ -39,9 +41,9 @@ mix = [
         size="${size}",
         probability="${mosaic}",
         scale="${mosaic_scale}",
-        rotate=10,  # degrees
+        rotate="${mosaic_rotate}",
         translate=0.1,  # share of the size
-        shear=2,  # degrees
+        shear="${mosaic_shear}",
     ),
     dict(type="aicore.MixUp", size="${size}", probability="${mixup}"),
 ]

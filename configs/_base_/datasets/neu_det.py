@@ -20,3 +20,6 @@ classes = (
 )
 image_size = 256
 flips = ["horizontal", "vertical", "diagonal"]
+mosaic = 0.5  # small images: whole ones are as much worth
+mosaic_rotate = 0  # boxes stay as tight as they were drawn
+mosaic_shear = 0

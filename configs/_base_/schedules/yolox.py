@@ -8,7 +8,8 @@ max_epochs = 300
 learning_rate = 0.01  # for base_batch_size images a step; other numbers scale it
 weight_decay = 5e-4
 warmup_epochs = "${min(5, max(1, max_epochs // 10))}"
-last_epochs = "${min(15, max_epochs * 3 // 20)}"  # with the constant minimum
+last_epochs = "${min(15, max_epochs * 3 // 20)}"  # without mosaic and mixup
+constant_epochs = "${last_epochs}"  # at the end, with the smallest learning rate
 
 # ---- the rest ----
 base_batch_size = 64
@@ -29,7 +30,7 @@ param_scheduler = [
         type="CosineAnnealingLR",  # at its end the learning rate stays at the minimum
         eta_min_ratio=0.05,
         begin="${warmup_epochs}",
-        end="${max(max_epochs - last_epochs, warmup_epochs + 1)}",
+        end="${max(max_epochs - constant_epochs, warmup_epochs + 1)}",
         convert_to_iter_based=True,
     ),
 ]

@@ -39,6 +39,7 @@ def runner(tmp_path):
     return SimpleNamespace(
         work_dir=str(tmp_path),
         test_dataloader=SimpleNamespace(dataset=Dataset(range(3))),
+        test_loop=SimpleNamespace(evaluator=SimpleNamespace(metrics=[object()])),
         logger=logging.getLogger("test_report_hook"),
     )
 
@@ -105,3 +106,14 @@ def test_a_report_that_fails_costs_no_records(hook, runner, tmp_path, monkeypatc
         run(hook, runner)
 
     assert len(json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))) == 3
+
+
+def test_what_a_metric_keeps_besides_is_written(hook, runner, tmp_path):
+    curve = {"x": [0, 1], "y": [0, 1]}
+    runner.test_loop.evaluator.metrics.append(SimpleNamespace(figures={"curve": curve}))
+
+    run(hook, runner, {"accuracy": 50.0})
+
+    written = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert written["curve"] == curve
+    assert written["accuracy"] == 50.0

@@ -346,11 +346,11 @@ def test_gradients_are_averaged_over_ranks(monkeypatch):
     )
     model = network()
     wrapper = wrap(model, accumulative_counts=2)
-    wrapper.average_pending_gradients()
+    wrapper.synchronise()
     iterate(model, wrapper, [0])
-    wrapper.average_pending_gradients()
+    wrapper.synchronise()
     iterate(model, wrapper, [1])
-    wrapper.average_pending_gradients()
+    wrapper.synchronise()
     assert calls == [(4, "mean")]
 
 
@@ -379,9 +379,9 @@ def test_the_best_precision_of_a_gpu(monkeypatch):
         monkeypatch.setattr(
             torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native
         )
-        assert wrapper_module._autocast_dtype(True, "cuda") == expected
-    assert wrapper_module._autocast_dtype("float16", "cuda") == torch.float16
-    assert wrapper_module._autocast_dtype(False, "cuda") is None
+        assert wrapper_module.autocast_dtype(True, "cuda") == expected
+    assert wrapper_module.autocast_dtype("float16", "cuda") == torch.float16
+    assert wrapper_module.autocast_dtype(False, "cuda") is None
 
 
 @pytest.mark.parametrize(
@@ -391,8 +391,8 @@ def test_the_best_precision_of_a_gpu(monkeypatch):
 def test_the_best_precision_of_a_cpu(monkeypatch, instructions, expected):
     monkeypatch.setattr(wrapper_module, "bf16_instructions", lambda: instructions)
 
-    assert wrapper_module._autocast_dtype(True, "cpu") == expected
-    assert wrapper_module._autocast_dtype("bfloat16", "cpu") == torch.bfloat16
+    assert wrapper_module.autocast_dtype(True, "cpu") == expected
+    assert wrapper_module.autocast_dtype("bfloat16", "cpu") == torch.bfloat16
 
 
 def test_from_a_config():

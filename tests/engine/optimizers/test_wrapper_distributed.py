@@ -56,7 +56,7 @@ def work(rank: int, folder: Path) -> None:
     )
     model, wrapper = start()
     iterate(model, wrapper, range(SAVE_AT), rank)
-    wrapper.average_pending_gradients()
+    wrapper.synchronise()
     if rank == 0:  # as in a training, one rank alone writes
         torch.save([model.state_dict(), wrapper.state_dict()], folder / "checkpoint.pth")
     iterate(model, wrapper, range(SAVE_AT, LENGTH), rank)

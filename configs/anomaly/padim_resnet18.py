@@ -1,0 +1,7 @@
+_base_ = [
+    "../_base_/models/padim.py",
+    "../_base_/datasets/anomaly.py",
+    "../_base_/schedules/fit.py",
+    "../_base_/anomaly_runtime.py",
+]
+model_name = "resnet18"

@@ -1,0 +1,6 @@
+_base_ = [
+    "../_base_/models/padim.py",
+    "../_base_/datasets/visa.py",
+    "../_base_/schedules/fit.py",
+    "../_base_/anomaly_runtime.py",
+]
