@@ -86,6 +86,7 @@ class PaDiM(nn.Module):
         self.register_buffer("half_error", torch.tensor(0.0))
         """Largest relative error of a distance that keeping the factors in float16 makes."""
         self.register_buffer("kernel", _gaussian_kernel(sigma), persistent=False)
+        self.eval()
 
     @torch.no_grad()
     def _feature_shapes(self) -> list[torch.Size]:
@@ -215,7 +216,7 @@ class PaDiM(nn.Module):
 
 
 def _check_size(image_size: Sequence[int]) -> tuple[int, int]:
-    sides = tuple(image_size)
+    sides = tuple(image_size) if isinstance(image_size, Sequence) else ()
     if len(sides) != 2 or not all(type(s) is int and s >= _SMALLEST_SIDE for s in sides):
         raise ConfigError(
             f"PaDiM.image_size = {image_size!r}: expected (height, width) in pixels, each at least "

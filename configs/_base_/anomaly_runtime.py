@@ -4,12 +4,8 @@ _base_ = "./default_runtime.py"
 
 # ---- often changed ----
 log_interval = 1
-threshold = dict(
-    type="aicore.QuantileThreshold",  # of good validation images
-    false_alarm_rate=0.01,  # expected share of good images above it
-)
-# threshold = dict(type="aicore.BestF1Threshold")  # needs a val with defects, and no other test
-# threshold = dict(type="aicore.FixedThreshold", value=12.0)  # a distance
+false_alarm_rate = 0.01  # share of good images expected above the threshold
+threshold = None  # None: by that rate, on good validation images; "best_f1"; or a distance
 interval_iters = 10  # iterations between two checkpoints of a fit
 
 # ---- the rest ----
@@ -18,4 +14,10 @@ default_hooks = dict(
     checkpoint=dict(interval_iters="${interval_iters}", max_keep_ckpts=1, save_best=None),
     invalid_loss=None,
 )
-custom_hooks = [dict(type="aicore.ThresholdHook", rule="${threshold}")]
+quantile = dict(type="aicore.QuantileThreshold", false_alarm_rate="${false_alarm_rate}")
+best_f1 = dict(type="aicore.BestF1Threshold")  # needs a val with defects, apart from the test
+fixed = dict(type="aicore.FixedThreshold", value="${threshold}")
+threshold_rule = (
+    "${quantile if threshold is None else best_f1 if threshold == 'best_f1' else fixed}"
+)
+custom_hooks = [dict(type="aicore.ThresholdHook", rule="${threshold_rule}")]
