@@ -49,6 +49,9 @@ TRANSFORMS = _child("transform", root.TRANSFORMS, ["aicore.datasets", *_TASKS])
 MODELS = _child("model", root.MODELS, ["aicore.backbones", "aicore.losses", *_TASKS])
 TASK_UTILS = _child("task util", root.TASK_UTILS, ["aicore.evaluation", "aicore.detection"])
 METRICS = _child("metric", root.METRICS, ["aicore.evaluation", *_TASKS])
+# None of our own: where aicore is the default scope, MMEngine warns unless it finds these.
+VISUALIZERS = _child("visualizer", root.VISUALIZERS, ["aicore.visualization"])
+VISBACKENDS = _child("vis_backend", root.VISBACKENDS, ["aicore.visualization"])
 EVALUATOR = _child("evaluator", root.EVALUATOR, ["aicore.evaluation"])
 
 # What differs between tasks, under one small interface: see aicore.task.Task.

@@ -87,7 +87,17 @@ def parse_arguments() -> argparse.Namespace:
     )
     evaluation.add_argument("--rounds", type=int, default=1, help="turns of each; default 1")
     evaluation.add_argument("--images", type=int, default=5000, help="default 5000")
-    for kind in (training, ema, segmentation, data, detection, evaluation):
+
+    anomaly = kinds.add_parser(
+        "anomaly",
+        help="a PaDiM's fit and test beside anomalib's",
+        description="Measure time and memory of the fit, and the speed of the test, of a config's "
+        "PaDiM beside anomalib's on the config's images.",
+    )
+    add_config_arguments(anomaly)
+    anomaly.add_argument("--rounds", type=int, default=1, help="turns of each; default 1")
+    anomaly.add_argument("--no-peer", action="store_true", help="aicore alone")
+    for kind in (training, ema, segmentation, data, detection, evaluation, anomaly):
         kind.add_argument("--csv", metavar="FILE", help="where the figures go, too")
     return parser.parse_args()
 
@@ -126,6 +136,10 @@ def _measure(arguments: argparse.Namespace) -> Report:
         from aicore.apis.benchmark.data import benchmark_data
 
         return benchmark_data(arguments.config, arguments.rounds, arguments.images, options)
+    if arguments.kind == "anomaly":
+        from aicore.apis.benchmark.anomaly import benchmark_anomaly
+
+        return benchmark_anomaly(arguments.config, arguments.rounds, not arguments.no_peer, options)
     if arguments.kind == "detection":
         from aicore.apis.benchmark.detection import benchmark_detection
 

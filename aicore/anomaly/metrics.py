@@ -73,6 +73,8 @@ class AnomalyMetric(BaseMetric):
         **kwargs: Arguments of :class:`mmengine.evaluator.BaseMetric`.
     """
 
+    default_prefix = ""  # the names of the figures stand alone
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.figures: dict[str, Any] = {}

@@ -48,6 +48,8 @@ class DetectionMetric(BaseMetric):
         **kwargs: Arguments of :class:`mmengine.evaluator.BaseMetric`.
     """
 
+    default_prefix = ""  # the names of the figures stand alone
+
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         """Keeps the boxes of a batch.
 

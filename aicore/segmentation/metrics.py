@@ -41,6 +41,8 @@ class SegmentationMetric(BaseMetric):
         **kwargs: Further arguments of :class:`mmengine.evaluator.BaseMetric`.
     """
 
+    default_prefix = ""  # the names of the figures stand alone
+
     def __init__(
         self, min_region_area: int | None = 10, min_region_overlap: float = 0.1, **kwargs: Any
     ) -> None:
