@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import broadcast
+from mmengine.logging import print_log
 from mmengine.model import BaseModel, ImgDataPreprocessor
 from mmengine.structures import PixelData
 from torch import Tensor
@@ -132,6 +133,12 @@ class AnomalyDetector(BaseModel):
             self.method.half_error,
         ):
             broadcast(buffer)
+        if self.method.factor.dtype == torch.float16:
+            print_log(
+                "The factors are kept in float16: distances differ from those in float32 by up to "
+                f"{100 * float(self.method.half_error):.2g} %.",
+                logger="current",
+            )
 
     # ---- judging ----
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from aicore.errors import DataError
 
 _POSITIONS_AT_ONCE = 256  # that are finished in float64 at a time
+_POSITIONS_IN_CACHE = 64  # whose sums are read and written at a time
 
 
 class GaussianStatistics:
@@ -48,15 +49,15 @@ class GaussianStatistics:
             self._begin(features, counts)
         if not len(features):
             return
-        x = features.transpose(0, 1) - self.shift.unsqueeze(1)  # P x B x D
-        if counts is None:
-            self.count += len(features)
-        else:
-            counts = counts.to(x.dtype).t()
-            self.count += counts.sum(dim=1)
-            x *= counts.unsqueeze(2)
-        self.total += x.sum(dim=1)
-        self.scatter.baddbmm_(x.transpose(1, 2), x)
+        self.count += len(features) if counts is None else counts.sum(dim=0)
+        for start in range(0, len(self.shift), _POSITIONS_IN_CACHE):
+            part = slice(start, start + _POSITIONS_IN_CACHE)
+            x = features[:, part].transpose(0, 1) - self.shift[part].unsqueeze(1)  # p x B x D
+            if counts is not None:
+                x *= counts[:, part].t().unsqueeze(2)
+            x = x.contiguous()
+            self.total[part] += x.sum(dim=1)
+            self.scatter[part].baddbmm_(x.transpose(1, 2), x)
 
     def _begin(self, features: Tensor, counts: Tensor | None) -> None:
         """Takes the mean of all processes' first batch as what the sums are taken around."""

@@ -6,6 +6,7 @@ _base_ = "./default_runtime.py"
 log_interval = 1
 false_alarm_rate = 0.01  # share of good images expected above the threshold
 threshold = None  # None: by that rate, on good validation images; "best_f1"; or a distance
+channels_last = True  # the backbone is faster so, on most processors by a third
 interval_iters = 10  # iterations between two checkpoints of a fit
 
 # ---- the rest ----
