@@ -58,21 +58,24 @@ def confusion_matrix(records: Records, classes: Sequence[str]) -> np.ndarray:
 
 
 def most_telling(records: Records, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the records, those that tell most first.
+    """Returns the records, those that tell most first, defective and good ones in turns.
 
-    Escapes and overkill come first, in turns, the most wrong of each kind first; then what is
-    closest to the threshold. Without a threshold, the defective images of the smallest and the
-    good ones of the largest distance come in turns.
+    Escapes and overkill come first, the most wrong of each kind first; then what is judged rightly,
+    the closest to the threshold first. Without a threshold it is the defective images of the
+    smallest and the good ones of the largest distance.
     """
     threshold = threshold_of(records)
-    ascending = sorted(records, key=lambda record: record["pred_distance"])
-    wrong = [r for r in ascending if threshold is None or r["prediction"] != r["label"]]
-    defective = [record for record in wrong if record["label"] != classes[0]]
-    good = [record for record in reversed(wrong) if record["label"] == classes[0]]
+    # The most wrong first, and so the closest to the threshold of those that are right.
+    good = [record for record in records if record["label"] == classes[0]]
+    good.sort(key=lambda record: -record["pred_distance"])
+    defective = [record for record in records if record["label"] != classes[0]]
+    defective.sort(key=lambda record: record["pred_distance"])
     pairs = chain.from_iterable(zip_longest(defective, good))
-    right = [r for r in records if threshold is not None and r["prediction"] == r["label"]]
-    closest = sorted(right, key=lambda record: abs(record["pred_ng_score"] - 0.5))
-    return [record for record in pairs if record is not None] + closest
+    in_turns = [record for record in pairs if record is not None]
+    if threshold is None:
+        return in_turns
+    wrong = [record for record in in_turns if record["prediction"] != record["label"]]
+    return wrong + [record for record in in_turns if record["prediction"] == record["label"]]
 
 
 def plot_distances(records: Records, classes: Sequence[str], file: Path) -> None:
