@@ -7,6 +7,7 @@ aicore stays cheap and nothing has to be listed in ``custom_imports``.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -19,16 +20,42 @@ from mmengine.registry import Registry
 
 from aicore.errors import ConfigError, did_you_mean
 
-_TASKS = ["aicore.classification", "aicore.segmentation", "aicore.detection", "aicore.anomaly"]
+# In the order in which a name is looked for: what costs least to import comes first.
+_TASKS = ("aicore.anomaly", "aicore.classification", "aicore.segmentation", "aicore.detection")
 
 
-def _child(name: str, parent: Registry, locations: list[str]) -> Registry:
-    return Registry(name, parent=parent, scope="aicore", locations=locations)
+class TaskRegistry(Registry):
+    """A registry whose names are of several tasks, no more of which are imported than needed.
+
+    A task's subpackage brings its host library along, which takes seconds and hundreds of MB. So
+    they are imported one by one, until one has registered the name that is looked up.
+    """
+
+    def get(self, key: str) -> type | None:
+        """Returns what is registered under a name; see :meth:`mmengine.registry.Registry.get`."""
+        scope, name = self.split_scope_key(key)
+        if scope in (None, self.scope):
+            where: list[Registry] = [self]
+            if scope is None and self.parent is not None:
+                where.append(self.parent)
+            for registry in where:
+                registry.import_from_location()
+            for task in _TASKS:
+                if any(name in registry.module_dict for registry in where):
+                    break
+                importlib.import_module(task)
+        return super().get(key)
+
+
+def _child(
+    name: str, parent: Registry, locations: list[str], kind: type[Registry] = Registry
+) -> Registry:
+    return kind(name, parent=parent, scope="aicore", locations=locations)
 
 
 RUNNERS = _child("runner", root.RUNNERS, ["aicore.engine"])
 LOOPS = _child("loop", root.LOOPS, ["aicore.engine"])
-HOOKS = _child("hook", root.HOOKS, ["aicore.engine", *_TASKS])
+HOOKS = _child("hook", root.HOOKS, ["aicore.engine"], TaskRegistry)
 LOG_PROCESSORS = _child("log_processor", root.LOG_PROCESSORS, ["aicore.engine"])
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     "optimizer wrapper constructor", root.OPTIM_WRAPPER_CONSTRUCTORS, ["aicore.engine"]
@@ -43,19 +70,19 @@ TIMM_OPTIMIZERS = Registry(
     scope="timm",
     locations=["aicore.engine.optimizers.timm"],
 )
-DATASETS = _child("dataset", root.DATASETS, ["aicore.datasets", *_TASKS])
+DATASETS = _child("dataset", root.DATASETS, ["aicore.datasets"], TaskRegistry)
 DATA_SAMPLERS = _child("data sampler", root.DATA_SAMPLERS, ["aicore.datasets"])
-TRANSFORMS = _child("transform", root.TRANSFORMS, ["aicore.datasets", *_TASKS])
-MODELS = _child("model", root.MODELS, ["aicore.backbones", "aicore.losses", *_TASKS])
-TASK_UTILS = _child("task util", root.TASK_UTILS, ["aicore.evaluation", "aicore.detection"])
-METRICS = _child("metric", root.METRICS, ["aicore.evaluation", *_TASKS])
+TRANSFORMS = _child("transform", root.TRANSFORMS, ["aicore.datasets"], TaskRegistry)
+MODELS = _child("model", root.MODELS, ["aicore.backbones", "aicore.losses"], TaskRegistry)
+TASK_UTILS = _child("task util", root.TASK_UTILS, ["aicore.evaluation"], TaskRegistry)
+METRICS = _child("metric", root.METRICS, ["aicore.evaluation"], TaskRegistry)
 # None of our own: where aicore is the default scope, MMEngine warns unless it finds these.
 VISUALIZERS = _child("visualizer", root.VISUALIZERS, ["aicore.visualization"])
 VISBACKENDS = _child("vis_backend", root.VISBACKENDS, ["aicore.visualization"])
 EVALUATOR = _child("evaluator", root.EVALUATOR, ["aicore.evaluation"])
 
 # What differs between tasks, under one small interface: see aicore.task.Task.
-TASKS = Registry("task", scope="aicore", locations=_TASKS)
+TASKS = TaskRegistry("task", scope="aicore")
 
 _OPTIMIZERS = f"{root.OPTIMIZERS.scope}::{root.OPTIMIZERS.name}"
 

@@ -24,6 +24,7 @@ from aicore.registry import MODELS
 from aicore.runtime.tiling import Window, tile_weight, windows
 from aicore.structures import AnomalyDataSample
 
+_IMAGES_AT_ONCE = 8
 _TILES_AT_ONCE = 16
 
 
@@ -111,8 +112,10 @@ class AnomalyDetector(BaseModel):
         else:
             data = self.data_preprocessor(data)
             for images, roi in self._pieces(data["inputs"], data["data_samples"]):
+                # A few at a time, since the backbone's first maps are the largest of all.
+                parts = images.split(_IMAGES_AT_ONCE)
                 with optim_wrapper.optim_context(self):
-                    embedding = self.method.embed(images)
+                    embedding = torch.cat([self.method.embed(part) for part in parts])
                 inside = None if roi is None else self.method.positions_inside(roi).flatten(1)
                 self.learner.update(embedding, inside)
         return {"images": float(self.learner.images)}
@@ -124,7 +127,9 @@ class AnomalyDetector(BaseModel):
             DataError: There are none, or they are not finite.
         """
         broadcast_object(
-            lambda: self.method.set_gaussian(*self.learner.whitening(self.regularisation))
+            lambda: self.method.set_gaussian(
+                self.learner.count, self.learner.whitening(self.regularisation)
+            )
         )
         for buffer in (
             self.method.count,

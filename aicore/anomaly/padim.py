@@ -7,7 +7,7 @@ Efficient Unsupervised Anomaly Segmentation, 2021.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,9 @@ class PaDiM(nn.Module):
         factor_type = torch.float16 if half else torch.float32
         self.register_buffer("count", torch.zeros(positions))
         self.register_buffer("mean", torch.zeros(positions, num_features))
+        # Takes no memory before it is written to: in a fit that is its end.
         self.register_buffer(
-            "factor", torch.zeros(positions, num_features, num_features, dtype=factor_type)
+            "factor", torch.empty(positions, num_features, num_features, dtype=factor_type)
         )
         self.register_buffer("half_error", torch.tensor(0.0))
         """Largest relative error of a distance that keeping the factors in float16 makes."""
@@ -147,13 +148,22 @@ class PaDiM(nn.Module):
     # ---- the Gaussians ----
 
     @torch.no_grad()
-    def set_gaussian(self, count: Tensor, mean: Tensor, factor: Tensor) -> None:
-        """Takes what :meth:`aicore.anomaly.statistics.GaussianStatistics.whitening` returns."""
+    def set_gaussian(self, count: Tensor, parts: Iterable[tuple[slice, Tensor, Tensor]]) -> None:
+        """Takes the Gaussians, position by position.
+
+        Args:
+            count: Images that each position was fitted on, P.
+            parts: What :meth:`aicore.anomaly.statistics.GaussianStatistics.whitening` yields:
+                positions, their means and their factors.
+        """
+        self.half_error.zero_()
+        for positions, mean, factor in parts:
+            self.mean[positions] = mean.to(self.mean)
+            self.factor[positions] = factor.to(self.factor)
+            if self.factor.dtype == torch.float16:
+                error = _distance_error(factor.float(), self.factor[positions].float())
+                self.half_error.copy_(torch.maximum(self.half_error, error))
         self.count.copy_(count)
-        self.mean.copy_(mean)
-        self.factor.copy_(factor)
-        if self.factor.dtype == torch.float16:
-            self.half_error.copy_(_distance_error(factor, self.factor))
 
     def distances(self, embedding: Tensor) -> Tensor:
         """Returns the Mahalanobis distance at each position.
@@ -254,12 +264,7 @@ def _gaussian_kernel(sigma: float) -> Tensor:
 
 def _distance_error(factor: Tensor, rounded: Tensor, drawn: int = 64) -> Tensor:
     """Returns the largest relative error of distances, over random directions at each position."""
-    positions, size, _ = factor.shape
     generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(size, drawn, generator=generator).to(factor.device)
-    worst = factor.new_zeros(())
-    for part in range(0, positions, 256):
-        exact = torch.linalg.vector_norm(factor[part : part + 256] @ directions, dim=1)
-        near = torch.linalg.vector_norm(rounded[part : part + 256].float() @ directions, dim=1)
-        worst = torch.maximum(worst, ((near - exact).abs() / exact.clamp(min=1e-12)).max())
-    return worst
+    directions = torch.randn(factor.shape[1], drawn, generator=generator).to(factor.device)
+    exact, near = (torch.linalg.vector_norm(f @ directions, dim=1) for f in (factor, rounded))
+    return ((near - exact).abs() / exact.clamp(min=1e-12)).max()

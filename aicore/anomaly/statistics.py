@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -100,30 +101,28 @@ class GaussianStatistics:
         covariance[count < 2] = 0
         return count, self.shift[start:stop].double() + mean, covariance
 
-    def whitening(self, regularisation: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns what a distance is computed with.
+    def whitening(self, regularisation: float) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yields what a distance is computed with, some positions at a time.
 
         Args:
             regularisation: Added to the variances.
 
-        Returns:
-            ``count``, P; ``mean``, P x D; and ``factor`` L⁻¹, P x D x D lower triangles, float32,
-            where L·Lᵀ is the regularised covariance: the Mahalanobis distance of x is
-            |L⁻¹(x - mean)|. At positions where less than two images count the factor is zero, and
-            so is every distance.
+        Yields:
+            The positions; their ``mean``, N x D; and their ``factor`` L⁻¹, N x D x D lower
+            triangles, where L·Lᵀ is the regularised covariance: the Mahalanobis distance of x is
+            |L⁻¹(x - mean)|. All float64. At positions where less than two images count the factor
+            is zero, and so is every distance.
 
         Raises:
             DataError: No image was gathered, or the sums are not finite.
         """
-        if self.shift is None or not int(self.count.max()):
+        if not self.images:
             raise DataError("no image could be fitted: none of the training images was readable.")
         positions, size = self.shift.shape
-        mean = torch.empty_like(self.shift)
-        factor = torch.empty_like(self.scatter)
-        identity = torch.eye(size, dtype=torch.float64, device=mean.device)
+        identity = torch.eye(size, dtype=torch.float64, device=self.shift.device)
         for start in range(0, positions, _POSITIONS_AT_ONCE):
-            part = slice(start, start + _POSITIONS_AT_ONCE)
-            count, mean[part], covariance = self.gaussian(part.start, part.stop)
+            stop = min(start + _POSITIONS_AT_ONCE, positions)
+            count, mean, covariance = self.gaussian(start, stop)
             lower, failed = torch.linalg.cholesky_ex(covariance + regularisation * identity)
             if failed.any():
                 raise DataError(
@@ -132,8 +131,7 @@ class GaussianStatistics:
                 )
             inverse = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
             inverse[count < 2] = 0
-            factor[part] = inverse
-        return self.count.clone(), mean, factor
+            yield slice(start, stop), mean, inverse
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the sums; empty before the first batch."""

@@ -50,7 +50,7 @@ def fitted(padim: PaDiM, images: torch.Tensor) -> PaDiM:
     statistics = GaussianStatistics()
     for batch in images.split(5):
         statistics.update(padim.embed(batch))
-    padim.set_gaussian(*statistics.whitening(REGULARISATION))
+    padim.set_gaussian(statistics.count, statistics.whitening(REGULARISATION))
     return padim
 
 

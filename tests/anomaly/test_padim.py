@@ -43,7 +43,7 @@ def fitted(padim: PaDiM, images: torch.Tensor, roi=None) -> PaDiM:
     statistics = GaussianStatistics()
     inside = None if roi is None else padim.positions_inside(roi).flatten(1)
     statistics.update(padim.embed(images), inside)
-    padim.set_gaussian(*statistics.whitening(0.01))
+    padim.set_gaussian(statistics.count, statistics.whitening(0.01))
     return padim
 
 
@@ -161,9 +161,8 @@ def test_what_lies_outside_the_roi_counts_nowhere():
 
 def test_a_constant_distance_stays_constant_up_to_the_rois_border():
     padim = make()
-    padim.set_gaussian(
-        torch.full((192,), 5.0), torch.zeros(192, 12), torch.eye(12).expand(192, 12, 12)
-    )
+    everywhere = (slice(None), torch.zeros(192, 12), torch.eye(12).expand(192, 12, 12))
+    padim.set_gaussian(torch.full((192,), 5.0), [everywhere])
     padim.embed = lambda images: torch.ones(len(images), 192, 12)
     roi = torch.zeros(1, 1, 64, 48)
     roi[:, :, 8:40, 8:40] = 1

@@ -23,6 +23,12 @@ def gathered(features: torch.Tensor, *splits: int, counts=None) -> GaussianStati
     return statistics
 
 
+def whitened(statistics: GaussianStatistics) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns count, mean and factor of all positions, float32."""
+    _, means, factors = zip(*statistics.whitening(0.01), strict=True)
+    return statistics.count, torch.cat(means).float(), torch.cat(factors).float()
+
+
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 def test_mean_and_covariance_are_numpys(offset):
     features = drawn(offset=offset)
@@ -40,10 +46,10 @@ def test_mean_and_covariance_are_numpys(offset):
 
 def test_the_factor_gives_mahalanobis_distances():
     features = drawn()
-    count, mean, factor = gathered(features).whitening(0.01)
+    count, mean, factor = whitened(gathered(features))
     x = drawn(1)[0] + 1
 
-    whitened = torch.linalg.vector_norm((factor @ (x - mean).unsqueeze(2)).squeeze(2), dim=1)
+    distances = torch.linalg.vector_norm((factor @ (x - mean).unsqueeze(2)).squeeze(2), dim=1)
 
     assert count.tolist() == [30] * 7
     for position in range(7):
@@ -51,11 +57,11 @@ def test_the_factor_gives_mahalanobis_distances():
         covariance = np.cov(sample, rowvar=False) + 0.01 * np.eye(5)
         delta = x[position].double().numpy() - sample.mean(axis=0)
         expected = np.sqrt(delta @ np.linalg.inv(covariance) @ delta)
-        assert float(whitened[position]) == pytest.approx(expected, rel=1e-4)
+        assert float(distances[position]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_fewer_images_than_features_still_have_a_distance():
-    _, _, factor = gathered(drawn(3, 2, 20)).whitening(0.01)
+    _, _, factor = whitened(gathered(drawn(3, 2, 20)))
 
     assert factor.isfinite().all()
     assert factor.abs().max() <= 10.001  # 1 / sqrt(0.01)
@@ -72,7 +78,7 @@ def test_positions_that_do_not_count_are_left_out_of_the_sums():
     spoilt[:, 5] = 1e3
 
     statistics = gathered(spoilt, 10, 20, counts=counts)
-    count, mean, factor = statistics.whitening(0.01)
+    count, mean, factor = whitened(statistics)
 
     assert count.tolist() == [30, 30, 30, 15, 30, 0, 1]
     seen = features[1::2, 3].double()
@@ -96,13 +102,13 @@ def test_memory_does_not_grow_with_the_images():
 
 def test_a_saved_state_goes_on_to_the_last_bit():
     features = drawn()
-    whole = gathered(features, 10, 10, 10).whitening(0.01)
+    whole = whitened(gathered(features, 10, 10, 10))
     first = gathered(features[:20], 10, 10)
     second = GaussianStatistics()
     second.load_state_dict(first.state_dict())
     second.update(features[20:])
 
-    for one, other in zip(whole, second.whitening(0.01), strict=True):
+    for one, other in zip(whole, whitened(second), strict=True):
         assert torch.equal(one, other)
 
 
@@ -117,9 +123,9 @@ def test_an_empty_batch_changes_nothing():
 
 def test_nothing_gathered_is_refused():
     with pytest.raises(DataError, match="none of the training images was readable"):
-        GaussianStatistics().whitening(0.01)
+        whitened(GaussianStatistics())
     with pytest.raises(DataError, match="none of the training images was readable"):
-        gathered(drawn(0)).whitening(0.01)
+        whitened(gathered(drawn(0)))
 
 
 def test_values_that_are_no_numbers_are_refused():
@@ -127,4 +133,4 @@ def test_values_that_are_no_numbers_are_refused():
     features[3, 2, 1] = torch.nan
 
     with pytest.raises(DataError, match="not finite"):
-        gathered(features).whitening(0.01)
+        whitened(gathered(features))
