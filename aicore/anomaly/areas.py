@@ -6,7 +6,6 @@ pixels do not count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,24 +39,3 @@ def read_area(path: str | Path, what: str, threshold: int = 0) -> np.ndarray:
             raise DataError(f"{what} {str(path)!r} does not exist.") from error
         raise DataError(f"{what} {str(path)!r} cannot be read: {error.reason}.") from error
     return (to_eight_bit_scale(pixels) > threshold).astype(np.uint8)
-
-
-def fault_of_size(
-    what: str, path: str | Path, size: Sequence[int], image: str | None, image_size: Sequence[int]
-) -> str:
-    """Returns the sentence on an area of another size than its image, or an empty one.
-
-    Args:
-        what: ``mask`` or ``roi``.
-        path: Its file.
-        size: Its height and width in pixels.
-        image: The image file; None for an array.
-        image_size: The image's height and width in pixels.
-    """
-    if tuple(size) == tuple(image_size):
-        return ""
-    (high, wide), (height, width) = size, image_size
-    return (
-        f"{what} {str(path)!r} is {wide} x {high} pixels (width x height), but its image "
-        f"{repr(image) if image else '(an array)'} {width} x {height}: both have to agree"
-    )

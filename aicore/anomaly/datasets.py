@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from aicore.anomaly.areas import fault_of_size, read_area
+from aicore.anomaly.areas import read_area
 from aicore.anomaly.listing import (
     PARTS,
     Listed,
@@ -24,7 +24,7 @@ from aicore.anomaly.listing import (
     relative_name,
 )
 from aicore.datasets.base import InspectionDataset
-from aicore.datasets.headers import image_size
+from aicore.datasets.headers import fault_of_size, image_size
 from aicore.errors import ConfigError, DataError, did_you_mean
 from aicore.registry import DATASETS
 

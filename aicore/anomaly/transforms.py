@@ -11,7 +11,8 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 
-from aicore.anomaly.areas import IGNORE, fault_of_size, read_area
+from aicore.anomaly.areas import IGNORE, read_area
+from aicore.datasets.headers import fault_of_size
 from aicore.errors import DataError
 from aicore.registry import TRANSFORMS
 from aicore.structures import AnomalyDataSample

@@ -47,3 +47,24 @@ def image_sizes(paths: Sequence[str | Path]) -> list[tuple[int, int] | None]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sizes = pool.map(image_size, paths)
         return list(tqdm(sizes, "image sizes", len(paths), disable=None, leave=False))
+
+
+def fault_of_size(
+    what: str, path: str | Path, size: Sequence[int], image: str | None, image_size: Sequence[int]
+) -> str:
+    """Returns the sentence on a mask of another size than its image, or an empty one.
+
+    Args:
+        what: The mask's name, e.g. ``mask`` or ``roi``.
+        path: Its file.
+        size: Its height and width in pixels.
+        image: The image file; None for an array.
+        image_size: The image's height and width in pixels.
+    """
+    if tuple(size) == tuple(image_size):
+        return ""
+    (high, wide), (height, width) = size, image_size
+    return (
+        f"{what} {str(path)!r} is {wide} x {high} pixels (width x height), but its image "
+        f"{repr(image) if image else '(an array)'} {width} x {height}: both have to agree"
+    )

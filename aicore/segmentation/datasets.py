@@ -22,7 +22,7 @@ from aicore.datasets.files import (
     relative_below,
     with_image_suffix,
 )
-from aicore.datasets.headers import image_size
+from aicore.datasets.headers import fault_of_size, image_size
 from aicore.errors import ConfigError, DataError
 from aicore.registry import DATASETS
 from aicore.runtime.images import IMAGE_SUFFIXES
@@ -200,8 +200,10 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
             mask = self.mask_format.read(record["seg_map_path"], record["relative_path"])
         except DataError as error:
             return MaskFigures(fault=str(error).rstrip("."))
-        if size and mask.shape != size:
-            fault = size_differs(record["seg_map_path"], mask.shape, record["img_path"], size)
+        fault = fault_of_size(
+            "mask", record["seg_map_path"], mask.shape, record["img_path"], size or mask.shape
+        )
+        if fault:
             return MaskFigures(fault=fault)
         counts = np.bincount(mask.ravel(), minlength=IGNORE + 1)
         return MaskFigures(tuple(counts[:classes].tolist()), int(counts[IGNORE]))
@@ -265,15 +267,6 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         mask = self.masks.format(path=relative.as_posix(), folder=folder, name=relative.name)
         # Without a folder, "{folder}/{name}.png" is not meant to be absolute.
         return self.root / (mask if self.masks.startswith("/") else mask.lstrip("/"))
-
-
-def size_differs(mask: str, mask_size: Sequence[int], image: str, image_size: Sequence[int]) -> str:
-    """Returns the sentence on a mask of another size than its image; sizes: height, width."""
-    (mask_height, mask_width), (height, width) = mask_size[:2], image_size[:2]
-    return (
-        f"mask {mask!r} is {mask_width} x {mask_height} pixels (width x height), but its image "
-        f"{image!r} {width} x {height}: both have to agree"
-    )
 
 
 def _check_template(template: str) -> str:

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from aicore.datasets.headers import fault_of_size
 from aicore.errors import ConfigError, DataError
 from aicore.registry import TRANSFORMS
-from aicore.segmentation.datasets import size_differs
 from aicore.segmentation.masks import IGNORE
 
 
@@ -38,8 +38,9 @@ class LoadMask(BaseTransform):
             mask = np.zeros(size, np.uint8)
         else:
             mask = mask_format.read(path, results["relative_path"])
-            if mask.shape != tuple(size) and not results.get("not_inspected"):
-                raise DataError(f"{size_differs(path, mask.shape, results['img_path'], size)}.")
+            fault = fault_of_size("mask", path, mask.shape, results["img_path"], size)
+            if fault and not results.get("not_inspected"):
+                raise DataError(f"{fault}.")
         results["gt_seg_map"] = mask
         return results
 

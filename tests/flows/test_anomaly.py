@@ -238,6 +238,8 @@ def test_an_unreadable_image_is_left_out(tmp_path):
     train(config, tmp_path / "work", options={"default_hooks.bad_images.max_share": 0.2})
 
     assert float(gaussians(tmp_path / "work/epoch_1.pth")["count"].max()) == 21
+    (log,) = (tmp_path / "work").glob("*/*.log")
+    assert "1 of 22 training images cannot be read and were left out" in log.read_text()
 
 
 @pytest.mark.parametrize(

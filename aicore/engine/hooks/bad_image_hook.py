@@ -48,9 +48,10 @@ class BadImageHook(Hook):
         parts = list(base_datasets(runner.train_dataloader.dataset))
         count = len(parts[0].bad_images.paths()) if parts else 0
         if count:
+            fate = "replaced by others" if parts[0].replaces_unreadable else "left out"
             runner.logger.warning(
                 f"{count} of {sum(map(len, parts))} training images cannot be read and were "
-                f"replaced by others; listed in {self._file(runner)}"
+                f"{fate}; listed in {self._file(runner)}"
             )
 
     def _attach(
