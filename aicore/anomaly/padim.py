@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from aicore.anomaly.folding import fold_batch_norms
 from aicore.errors import ConfigError
 from aicore.registry import MODELS
 
@@ -29,7 +30,7 @@ class PaDiM(nn.Module):
 
     Args:
         backbone: Images N x C x H x W to feature maps, the largest first. It stays in evaluation
-            mode and has no gradients.
+            mode, has no gradients, and its batch norms become part of its convolutions.
         image_size: Height and width of the images in pixels, at least 32 each.
         num_features: Size of the embedding; at most what the feature maps have together.
         reduction: How the embedding is made of all channels: ``random``, a seeded choice of them,
@@ -54,9 +55,15 @@ class PaDiM(nn.Module):
         half: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = backbone.eval().requires_grad_(False)
         self.image_size = _check_size(image_size)
-        shapes = self._feature_shapes()
+        images = torch.randn(
+            1,
+            _input_channels(backbone),
+            *self.image_size,
+            generator=torch.Generator().manual_seed(0),
+        )
+        self.backbone = fold_batch_norms(backbone.eval().requires_grad_(False), images)
+        shapes = [feature.shape for feature in self.backbone(images)]
         self.channels = [shape[1] for shape in shapes]
         """Channels of each feature map."""
         self.grid: tuple[int, int] = tuple(shapes[0][2:])
@@ -88,12 +95,6 @@ class PaDiM(nn.Module):
         """Largest relative error of a distance that keeping the factors in float16 makes."""
         self.register_buffer("kernel", _gaussian_kernel(sigma), persistent=False)
         self.eval()
-
-    @torch.no_grad()
-    def _feature_shapes(self) -> list[torch.Size]:
-        first = next(self.backbone.parameters())
-        images = first.new_zeros(1, _input_channels(self.backbone), *self.image_size)
-        return [feature.shape for feature in self.backbone(images)]
 
     def train(self, mode: bool = True) -> PaDiM:
         """Stays in evaluation mode: the features are those of a fixed network."""

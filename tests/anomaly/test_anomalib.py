@@ -96,8 +96,9 @@ def test_a_whole_model_is_anomalibs():
 
     torch.manual_seed(0)
     peer = PadimModel("resnet18", pre_trained=False, n_features=40)
-    own = PaDiM(TimmBackbone("resnet18", out_indices=(1, 2, 3)), (96, 96), num_features=40)
-    own.backbone.model.load_state_dict(peer.feature_extractor.feature_extractor.state_dict())
+    backbone = TimmBackbone("resnet18", out_indices=(1, 2, 3))
+    backbone.model.load_state_dict(peer.feature_extractor.feature_extractor.state_dict())
+    own = PaDiM(backbone, (96, 96), num_features=40)
     own.load_state_dict({**own.state_dict(), "chosen": peer.idx.sort().values})
     good, others = torch.randn(30, 3, 96, 96), torch.randn(20, 3, 96, 96)
     others[10:, :, 30:60, 30:60] *= 1.1

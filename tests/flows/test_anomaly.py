@@ -235,10 +235,10 @@ def test_an_unreadable_image_is_left_out(tmp_path):
     broken.write_bytes(broken.read_bytes()[:100])
     config = write_config(tmp_path / "flow.py", root, held_out=0.0, val="test/good")
 
-    train(config, tmp_path / "work", options={"default_hooks.bad_images.max_share": 0.2})
+    train(config, tmp_path / "unreadable", options={"default_hooks.bad_images.max_share": 0.2})
 
-    assert float(gaussians(tmp_path / "work/epoch_1.pth")["count"].max()) == 21
-    (log,) = (tmp_path / "work").glob("*/*.log")
+    assert float(gaussians(tmp_path / "unreadable/epoch_1.pth")["count"].max()) == 21
+    (log,) = (tmp_path / "unreadable").glob("*/*.log")
     assert "1 of 22 training images cannot be read and were left out" in log.read_text()
 
 

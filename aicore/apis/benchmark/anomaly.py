@@ -216,10 +216,9 @@ def _peer_model(settings: Config) -> nn.Module:
     from anomalib.models.image.padim.torch_model import PadimModel
 
     with explain_build_errors(settings):
-        own = MODELS.build(settings.model).method
-    peer = PadimModel(
-        settings.model.backbone.model_name, pre_trained=False, n_features=len(own.chosen)
-    )
-    peer.feature_extractor.feature_extractor.load_state_dict(own.backbone.model.state_dict())
-    peer.idx.copy_(own.chosen)
+        chosen = MODELS.build(settings.model).method.chosen
+        backbone = MODELS.build(settings.model.backbone).model
+    peer = PadimModel(settings.model.backbone.model_name, pre_trained=False, n_features=len(chosen))
+    peer.feature_extractor.feature_extractor.load_state_dict(backbone.state_dict())
+    peer.idx.copy_(chosen)
     return peer
