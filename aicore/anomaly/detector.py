@@ -35,6 +35,17 @@ class AnomalyPreprocessor(SizesApart, ImgDataPreprocessor):
     See :class:`mmengine.model.ImgDataPreprocessor` for the arguments.
     """
 
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """As the base classes; images of one size go to the device and are normalised together."""
+        images = data["inputs"]
+        if len({image.shape for image in images}) != 1:
+            return super().forward(data, training)
+        data = self.cast_data({**data, "inputs": torch.stack(list(images))})
+        pixels = data["inputs"]
+        if self._channel_conversion:
+            pixels = pixels[:, [2, 1, 0]]
+        return {**data, "inputs": pixels.float().sub_(self.mean).div_(self.std)}
+
 
 @MODELS.register_module()
 class AnomalyDetector(BaseModel):
@@ -112,10 +123,8 @@ class AnomalyDetector(BaseModel):
         else:
             data = self.data_preprocessor(data)
             for images, roi in self._pieces(data["inputs"], data["data_samples"]):
-                # A few at a time, since the backbone's first maps are the largest of all.
-                parts = images.split(_IMAGES_AT_ONCE)
                 with optim_wrapper.optim_context(self):
-                    embedding = torch.cat([self.method.embed(part) for part in parts])
+                    embedding = self._embed(images)
                 inside = None if roi is None else self.method.positions_inside(roi).flatten(1)
                 self.learner.update(embedding, inside)
         return {"images": float(self.learner.images)}
@@ -207,7 +216,12 @@ class AnomalyDetector(BaseModel):
         self, inputs: Tensor | Sequence[Tensor], data_samples: list[AnomalyDataSample]
     ) -> tuple[Tensor, Tensor]:
         ((images, roi),) = self._pieces(inputs, data_samples)
-        return self.method(images, roi)
+        return self.method.judge(self._embed(images), roi)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """Returns the embedding; by a few images, as the backbone's first maps are the largest."""
+        parts = images.split(_IMAGES_AT_ONCE)
+        return torch.cat([self.method.embed(part) for part in parts])
 
     def _by_tiles(self, image: Tensor, sample: AnomalyDataSample) -> tuple[Tensor, Tensor]:
         height, width = image.shape[1:]
@@ -217,7 +231,8 @@ class AnomalyDetector(BaseModel):
         weights = weight.new_zeros(height, width)
         places = iter(self._windows(image, sample))
         for images, roi in self._pieces([image], [sample]):
-            for tile, (top, left, bottom, right) in zip(self.method(images, roi)[1], places):  # noqa: B905
+            _, maps = self.method.judge(self._embed(images), roi)
+            for tile, (top, left, bottom, right) in zip(maps, places):  # noqa: B905
                 total[top:bottom, left:right] += tile * weight
                 weights[top:bottom, left:right] += weight
         distances = total / weights

@@ -93,7 +93,8 @@ class PaDiM(nn.Module):
         )
         self.register_buffer("half_error", torch.tensor(0.0))
         """Largest relative error of a distance that keeping the factors in float16 makes."""
-        self.register_buffer("kernel", _gaussian_kernel(sigma), persistent=False)
+        for name, cells, side in zip(("down", "across"), self.grid, self.image_size, strict=True):
+            self.register_buffer(name, _growth(cells, side, sigma), persistent=False)
         self.eval()
 
     def train(self, mode: bool = True) -> PaDiM:
@@ -119,7 +120,9 @@ class PaDiM(nn.Module):
         features = self.backbone(images)
         parts = self._reduce(features)
         rows, columns = self.grid
-        grown = [F.interpolate(part.float(), size=(rows, columns)) for part in parts]
+        # An embedding lies in one piece, as the maps grow and as the distances read it.
+        pieces = [part.float().contiguous(memory_format=torch.channels_last) for part in parts]
+        grown = [F.interpolate(piece, size=(rows, columns)) for piece in pieces]
         joined = sum(grown) if self.reduction == "semi_orthogonal" else torch.cat(grown, dim=1)
         return joined.flatten(2).transpose(1, 2)
 
@@ -175,9 +178,9 @@ class PaDiM(nn.Module):
         Returns:
             N x rows x columns, 0 or more.
         """
-        difference = (embedding - self.mean).permute(1, 2, 0)  # P x D x N
-        whitened = torch.bmm(self.factor.to(difference.dtype), difference)
-        return torch.linalg.vector_norm(whitened, dim=1).t().unflatten(1, self.grid)
+        difference = (embedding - self.mean).transpose(0, 1)  # P x N x D
+        whitened = torch.bmm(difference, self.factor.to(difference.dtype).transpose(1, 2))
+        return torch.linalg.vector_norm(whitened, dim=2).t().unflatten(1, self.grid)
 
     # ---- from images to maps and scores ----
 
@@ -192,16 +195,19 @@ class PaDiM(nn.Module):
             Scores, N, the map's largest value; and maps, N x H x W, smoothed distances, 0 where
             pixels do not count.
         """
-        distances = self.distances(self.embed(images)).unsqueeze(1)
+        return self.judge(self.embed(images), roi)
+
+    def judge(self, embedding: Tensor, roi: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As :meth:`forward`, from the embedding, N x P x D."""
+        distances = self.distances(embedding)
         if roi is None:
-            maps = self._smooth(self._grow(distances))
+            maps = self._grow(distances)
         else:
-            inside = self.positions_inside(roi).unsqueeze(1).to(distances.dtype)
+            inside = self.positions_inside(roi).to(distances.dtype)
             # What lies outside takes no part in the mean: neither as a distance, nor as a zero.
-            share = self._smooth(self._grow(inside))
-            maps = self._smooth(self._grow(distances * inside)) / share.clamp(min=1e-6)
-            maps = maps * roi
-        return maps.amax(dim=(1, 2, 3)), maps.squeeze(1)
+            maps = self._grow(distances * inside) / self._grow(inside).clamp(min=1e-6)
+            maps = maps * roi.squeeze(1)
+        return maps.amax(dim=(1, 2)), maps
 
     def positions_inside(self, roi: Tensor) -> Tensor:
         """Returns the positions of which half the area or more counts.
@@ -215,15 +221,8 @@ class PaDiM(nn.Module):
         return F.interpolate(roi.float(), size=self.grid, mode="area").squeeze(1) >= 0.5
 
     def _grow(self, maps: Tensor) -> Tensor:
-        return F.interpolate(maps, size=self.image_size, mode="bilinear", align_corners=False)
-
-    def _smooth(self, maps: Tensor) -> Tensor:
-        reach = len(self.kernel) // 2
-        if not reach:
-            return maps
-        kernel = self.kernel.to(maps.dtype)
-        padded = F.pad(maps, [reach] * 4, mode="reflect")
-        return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+        """Returns maps, N x rows x columns, in the size of the images, smoothed."""
+        return self.down.to(maps.dtype) @ maps @ self.across.to(maps.dtype).t()
 
 
 def _check_size(image_size: Sequence[int]) -> tuple[int, int]:
@@ -255,12 +254,21 @@ def _input_channels(backbone: nn.Module) -> int:
     return first.in_channels
 
 
-def _gaussian_kernel(sigma: float) -> Tensor:
-    """Returns the weights of a Gaussian cut off at four standard deviations."""
+def _growth(cells: int, side: int, sigma: float) -> Tensor:
+    """Returns what grows a line of cells bilinearly to a side's pixels and smooths it.
+
+    Both are linear, so that one product does both. The smoothing Gaussian is cut off at four
+    standard deviations, and the line is reflected at its ends.
+
+    Returns:
+        side x cells; each row sums to 1.
+    """
+    grown = F.interpolate(torch.eye(cells)[None, None], size=(side, cells), mode="bilinear")
     reach = int(4 * sigma + 0.5)
     x = torch.arange(-reach, reach + 1, dtype=torch.float32)
     weights = torch.exp(-(x**2) / (2 * max(sigma, 1e-6) ** 2))
-    return weights / weights.sum()
+    padded = F.pad(grown, (0, 0, reach, reach), mode="reflect")
+    return F.conv2d(padded, (weights / weights.sum()).view(1, 1, -1, 1))[0, 0]
 
 
 def _distance_error(factor: Tensor, rounded: Tensor, drawn: int = 64) -> Tensor:
