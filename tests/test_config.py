@@ -406,8 +406,8 @@ def test_every_one_pass_config_loads(path):
     assert not [text for text in strings(config.to_dict()) if "${" in text]
     assert config.train_cfg == {"type": "aicore.FitLoop"}
     assert tuple(config.model.method.image_size) == (96, 128)
-    resize = config.train_dataloader.dataset.pipeline[1].transforms[0]
-    assert (resize.height, resize.width) == (96, 128)
+    resize = config.train_dataloader.dataset.pipeline[1]
+    assert tuple(resize.size) == (96, 128)
     assert [d.dataset.part for d in (config.train_dataloader, config.val_dataloader)] == [
         "fit",
         "held_out",

@@ -8,14 +8,8 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from aicore.detection.transforms import (
-    box_areas,
-    check_share,
-    check_size,
-    clip_boxes,
-    large_enough,
-    set_boxes,
-)
+from aicore.datasets.transforms.arguments import check_share, check_size
+from aicore.detection.transforms import box_areas, clip_boxes, large_enough, set_boxes
 from aicore.registry import TRANSFORMS
 from aicore.runtime.letterbox import PADDING
 

@@ -25,18 +25,20 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from aicore.datasets.transforms.arguments import (
+    check_scale,
+    check_share,
+    check_size,
+    is_number,
+    wrong,
+)
 from aicore.detection.transforms import (
     BOX_KEYS,
     Letterbox,
     box_areas,
-    check_scale,
-    check_share,
-    check_size,
     clip_boxes,
     flip_boxes,
-    is_number,
     large_enough,
-    wrong,
 )
 from aicore.detection.warping import draw_warped, visible_boxes, warp_boxes
 from aicore.registry import TRANSFORMS

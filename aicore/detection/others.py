@@ -10,7 +10,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.dataset import Compose
 
-from aicore.detection.transforms import BOX_KEYS, wrong
+from aicore.datasets.transforms.arguments import wrong
+from aicore.detection.transforms import BOX_KEYS
 from aicore.errors import ConfigError, DataError, ImageError
 from aicore.registry import TRANSFORMS
 

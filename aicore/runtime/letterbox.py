@@ -1,4 +1,4 @@
-"""Bringing an image to a network's input size without distorting it.
+"""Bringing an image to a network's input size.
 
 Training, evaluation, demo and the exported model use the same function, so that all of them see
 the same pixels.
@@ -53,3 +53,21 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     is_small = size[0] * size[1] < height * width / 4
     interpolation = cv2.INTER_AREA if is_small else cv2.INTER_LINEAR
     return cv2.resize(image, (size[1], size[0]), interpolation=interpolation)
+
+
+def stretch(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes an image whatever its shape: no pixel is left out, and with it no small defect.
+
+    A side that shrinks does so by the mean of the pixels that fall together, one that grows does
+    so linearly. OpenCV takes means only where both sides shrink.
+
+    Args:
+        image: HxW or HxWx3; uint8 or float32.
+        size: Height and width of the result, in pixels.
+    """
+    smaller = min(size[0], image.shape[0]), min(size[1], image.shape[1])
+    steps = ((smaller, cv2.INTER_AREA), (tuple(size), cv2.INTER_LINEAR))
+    for (height, width), interpolation in steps:
+        if image.shape[:2] != (height, width):
+            image = cv2.resize(image, (width, height), interpolation=interpolation)
+    return image

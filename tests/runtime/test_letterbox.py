@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aicore.runtime.letterbox import letterbox, resize
+from aicore.runtime.letterbox import letterbox, resize, stretch
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,26 @@ def test_above_half_its_size_it_is_resized_linearly():
 
     assert np.array_equal(resize(image, (30, 45)), cv2.resize(image, (45, 30)))
     assert np.array_equal(resize(image, (80, 90)), cv2.resize(image, (90, 80)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_side_that_shrinks_leaves_no_pixel_out_though_the_other_grows(dtype):
+    image = np.zeros((20, 90), dtype)
+    image[:, 40] = 90
+
+    result = stretch(image, (30, 30))
+
+    assert result.dtype == dtype
+    assert result.shape == (30, 30)
+    assert result[:, 13] == pytest.approx(30, abs=1)
+    assert result.sum() == pytest.approx(30 * 30, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [(30, 20), (120, 40), (60, 120), (60, 80)])
+def test_stretched_to_any_shape(size):
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+
+    result = stretch(image, size)
+
+    assert result.shape == (*size, 3)
+    assert result.mean() == pytest.approx(image.mean(), abs=2)

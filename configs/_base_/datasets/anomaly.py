@@ -30,17 +30,7 @@ monitor = "image_AUROC"  # the figure that stands for a model
 load_image = dict(
     type="aicore.LoadImage", in_channels="${in_channels}", white_level="${white_level}"
 )
-resize = dict(
-    type="aicore.Albu",
-    transforms=[
-        dict(
-            type="Resize",
-            height="${pair(image_size)[0]}",
-            width="${pair(image_size)[1]}",
-            area_for_downscale="image",  # every pixel counts: a thin scratch is not skipped
-        )
-    ],
-)
+resize = dict(type="aicore.Stretch", size="${pair(image_size)}")
 load_roi = dict(type="aicore.LoadROI", roi="${roi}", data_root="${data_root}")
 load_mask = dict(type="aicore.LoadDefectMask")
 pack = dict(type="aicore.PackAnomaly")

@@ -38,7 +38,7 @@ resize = dict(
             type="Resize",
             height="${pair(image_size)[0]}",
             width="${pair(image_size)[1]}",
-            area_for_downscale="image",  # every pixel counts: a thin scratch is not skipped
+            area_for_downscale="image",  # a thin scratch is not skipped, where both sides shrink
             mask_interpolation=6,  # nearest, by the pixels' centres
         )
     ],
