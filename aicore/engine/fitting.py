@@ -162,13 +162,13 @@ class FitLoop(TrainLoop):
             CheckpointError: The images do not fit it.
         """
         meta, state = checkpoint["meta"], checkpoint.get("optimizer", {})
-        if "learner" not in state or meta.get("epoch", 0) == 0:
-            super().take_up(checkpoint, source)
-        if "learner" not in state:
+        if state and "learner" not in state:
             raise CheckpointError(
                 f"checkpoint {source!r} is of a training by gradients, not of a fit in one pass: "
                 "nothing can be added to it."
             )
+        if not state or meta.get("epoch", 0) == 0:
+            super().take_up(checkpoint, source)
         keys, fitted = set(self._keys()), set(state["fitted"])
         if meta["epoch"] == 0:
             if keys != set(state["current"]):

@@ -160,6 +160,13 @@ def test_killed_while_fitting_and_resumed_gives_the_same_factor(fitted, tmp_path
     )
     assert process.returncode == -9, process.stderr.decode()[-2000:]
     assert [file.name for file in tmp_path.glob("*.pth")] == ["epoch_0_iter_3.pth"]
+    with pytest.raises(CheckpointError, match="interrupted, on other images than the config's"):
+        train(
+            config,
+            tmp_path / "others",
+            resume=str(tmp_path / "epoch_0_iter_3.pth"),
+            options={"split_seed": 1},
+        )
 
     train(config, tmp_path, resume=True)
 
@@ -220,6 +227,11 @@ def test_images_are_not_added_twice(fitted, parts, tmp_path):
             resume=str(work_dir / "epoch_1.pth"),
             options={"data_root": str(mixed)},
         )
+
+
+def test_nothing_is_added_to_what_was_trained_by_gradients(fitted, trained, tmp_path):
+    with pytest.raises(CheckpointError, match="not of a fit in one pass"):
+        train(fitted[0], tmp_path / "gradients", resume=str(trained.last_checkpoint))
 
 
 def test_a_defective_image_in_the_training_is_refused(parts, tmp_path):
