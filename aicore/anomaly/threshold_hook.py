@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
 
+from aicore.datasets.base import base_datasets
 from aicore.engine.distributed import broadcast_object, plain_model
 from aicore.errors import ConfigError
 from aicore.evaluation.thresholds import Threshold, ThresholdRule
@@ -67,10 +68,16 @@ class ThresholdHook(Hook):
         self._threshold = None if kept is None else Threshold.from_dict(kept)
 
     def before_train(self, runner: Runner) -> None:
-        """Sets a threshold that needs no images."""
+        """Sets a threshold that needs no images, or makes sure that the right images are there.
+
+        Raises:
+            DataError: No threshold follows from the validation images, whatever their scores.
+        """
         _model(runner)
         self._training = True
         self._set_if_fixed(runner)
+        if self.rule.needs_images and runner.val_loop is not None:
+            self._rehearse(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Drops the threshold of the model as it was."""
@@ -141,6 +148,16 @@ class ThresholdHook(Hook):
 
     def _finds_threshold(self) -> bool:
         return self._training and self.rule.needs_images
+
+    def _rehearse(self, runner: Runner) -> None:
+        """Has the rule say before the training, not after it, which images it lacks."""
+        labels = [
+            bool(part.get_data_info(index)["gt_label"])
+            for part in base_datasets(runner.val_dataloader.dataset)
+            for index in range(len(part))
+        ]
+        if labels:
+            self.rule(range(1, len(labels) + 1), labels)
 
     def _apply(self, found: list[tuple[float, bool, bool]]) -> Threshold:
         inspected = [(score, defective) for score, defective, seen in found if seen]

@@ -17,6 +17,7 @@ from torch import distributed, nn
 from torch.utils.data import Dataset
 
 from aicore.anomaly.threshold_hook import ThresholdHook
+from aicore.datasets import InspectionDataset
 from aicore.engine import Runner
 from aicore.engine.checkpoint import read_checkpoint
 from aicore.errors import CheckpointError, ConfigError, DataError
@@ -60,6 +61,7 @@ class Judge(nn.Module):
 def runner_of(count: int = 7, model: nn.Module | None = None) -> SimpleNamespace:
     return SimpleNamespace(
         model=Judge() if model is None else model,
+        val_loop=object(),
         val_dataloader=SimpleNamespace(dataset=range(count)),
         logger=logging.getLogger("test_threshold_hook"),
     )
@@ -150,6 +152,29 @@ def test_validation_images_from_which_nothing_follows():
 
     with pytest.raises(DataError, match="found 7 good and 0 defective"):
         validate(hook, runner, samples_of(SCORES, [0] * 7))
+
+
+class Parts(InspectionDataset):
+    """Validation images of which the labels are known."""
+
+    def __init__(self, labels: list[int]) -> None:
+        self.labels = labels
+        super().__init__(pipeline=[])
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        return [{"gt_label": label} for label in self.labels]
+
+
+def test_what_the_rule_lacks_is_said_before_the_training():
+    hook, runner = ThresholdHook(dict(type="aicore.BestF1Threshold")), runner_of()
+    runner.val_dataloader.dataset = Parts([0, 0, 0])
+    with pytest.raises(DataError, match="found 3 good and 0 defective"):
+        hook.before_train(runner)
+
+    runner.val_dataloader.dataset = Parts([0, 1])
+    hook.before_train(runner)
+    runner.val_loop = None  # a training without a validation
+    hook.before_train(runner)
 
 
 def test_a_fixed_threshold_holds_from_the_beginning(log):
