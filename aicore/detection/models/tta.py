@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import bbox_flip
+from mmdet.structures.bbox import bbox_flip, bbox_overlaps
 from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 
@@ -15,13 +16,18 @@ from aicore.registry import MODELS
 
 @MODELS.register_module()
 class DetectionTTA(BaseTTAModel):
-    """Joins the objects of several views, flipped or scaled, by non-maximum suppression.
+    """Joins the objects of several views, flipped or scaled.
+
+    What is left by non-maximum suppression over all views gets the mean of the views' boxes,
+    weighted by their scores, and the mean of their scores; a view that does not see it counts 0.
+    Source: Solovyev et al., Weighted boxes fusion, 2021, after suppression instead of in its place.
 
     The original image is what has to be flipped, before it is scaled and padded: the views' boxes
     are in its pixels.
 
     Args:
-        iou_threshold: See :func:`aicore.detection.models.boxes.suppress`.
+        iou_threshold: Overlap from which boxes of one class are the same object; see
+            :func:`aicore.detection.models.boxes.suppress` too.
         max_per_img: The most objects in an image.
         **kwargs: Further arguments of :class:`mmengine.model.BaseTTAModel`.
     """
@@ -41,9 +47,27 @@ class DetectionTTA(BaseTTAModel):
 
     def _merge(self, views: list[DetDataSample]) -> DetDataSample:
         merged = views[0].clone()
-        found = InstanceData.cat([_turned_back(view) for view in views])
-        merged.pred_instances = suppress(found, self.iou_threshold, self.max_per_img)
+        seen = [_turned_back(view) for view in views]
+        kept = suppress(InstanceData.cat(seen), self.iou_threshold, self.max_per_img)
+        merged.pred_instances = _mean_of(kept, seen, self.iou_threshold)
         return merged
+
+
+def _mean_of(
+    objects: InstanceData, views: list[InstanceData], iou_threshold: float
+) -> InstanceData:
+    """Returns objects, best first, with the mean box and score of the views' best matches."""
+    boxes, scores = torch.zeros_like(objects.bboxes), torch.zeros_like(objects.scores)
+    for view in views:
+        if not len(view):
+            continue
+        same = objects.labels[:, None] == view.labels
+        same &= bbox_overlaps(objects.bboxes, view.bboxes) >= iou_threshold
+        best, match = torch.where(same, view.scores, 0.0).max(dim=1)
+        boxes += best[:, None] * view.bboxes[match]
+        scores += best
+    mean = {"bboxes": boxes / scores[:, None], "scores": scores / len(views)}
+    return InstanceData(**{**objects, **mean})[scores.argsort(descending=True, stable=True)]
 
 
 def _turned_back(view: DetDataSample) -> InstanceData:

@@ -106,10 +106,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="aicore.Evaluator", metrics=[dict(type="aicore.DetectionMetric")])
 test_evaluator = val_evaluator
 tta_model = dict(type="aicore.DetectionTTA")
-views = [
-    dict(type="RandomFlip", prob=0.0),
-    dict(type="RandomFlip", prob=1.0, direction="horizontal"),
-]
+as_it_is = dict(type="RandomFlip", prob=0.0)
+flipped = "${[{'type': 'RandomFlip', 'prob': 1.0, 'direction': way} for way in flips]}"
+views = "${[as_it_is] + flipped}"
 tta_views = dict(
     type="TestTimeAug",
     transforms="${[views] + ([] if tile_size else [[letterbox]]) + [[load_boxes], [pack]]}",

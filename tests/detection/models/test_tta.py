@@ -38,11 +38,32 @@ def test_views_are_joined(model):
     )
 
     found = merged.pred_instances
-    assert found.bboxes.tolist() == [[10, 10, 30, 20], [0, 0, 20, 10], [50, 0, 60, 9]]
-    assert found.scores.tolist() == pytest.approx([0.8, 0.5, 0.3])
+    expected = torch.tensor([[10.0, 10, 30, 20], [0, 0, 20, 10], [50, 0, 60, 9]])
+    torch.testing.assert_close(found.bboxes, expected)
+    assert found.scores.tolist() == pytest.approx([1.4 / 3, 0.5 / 3, 0.1])
     assert found.labels.tolist() == [0, 2, 1]
     assert merged.img_path == "a.png"
     assert len(merged.gt_instances) == 2
+
+
+def test_an_object_has_the_mean_box_and_score_of_the_views_that_see_it(model):
+    (merged,) = model.merge_preds(
+        [
+            [
+                view((10, 10, 30, 20, 0.6, 0), (11, 10, 31, 20, 0.1, 0), (10, 10, 30, 20, 0.9, 1)),
+                view((12, 10, 32, 20, 0.2, 0)),
+                view((50, 10, 60, 20, 0.9, 0)),
+                view(),
+            ]
+        ]
+    )
+
+    found = merged.pred_instances
+    assert found.labels.tolist() == [1, 0, 0]
+    # Of the first view its best box alone; the second's overlaps by 18 / 22.
+    expected = [[10, 10, 30, 20], [50, 10, 60, 20], [10.5, 10, 30.5, 20]]
+    torch.testing.assert_close(found.bboxes, torch.tensor(expected))
+    assert found.scores.tolist() == pytest.approx([0.9 / 4, 0.9 / 4, 0.8 / 4])
 
 
 def test_nothing_found(model):
