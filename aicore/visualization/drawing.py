@@ -293,17 +293,29 @@ def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def tile(images: Sequence[np.ndarray], columns: int, cell: int) -> np.ndarray:
-    """Returns the images as a grid, each scaled to fit a square of ``cell`` pixels."""
-    rows = -(-len(images) // columns)
-    grid = np.full((rows * (cell + 4), columns * (cell + 4), 3), _GAP, np.uint8)
-    for index, image in enumerate(map(to_display, images)):
-        height, width = image.shape[:2]
-        scale = cell / max(height, width)
-        # A line-scan image can be so narrow that nothing would be left of it.
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-        small = cv2.resize(image, size, interpolation=interpolation)
-        top = index // columns * (cell + 4) + 2 + (cell - small.shape[0]) // 2
-        left = index % columns * (cell + 4) + 2 + (cell - small.shape[1]) // 2
-        grid[top : top + small.shape[0], left : left + small.shape[1]] = small
+    """Returns the images as a grid, each scaled to fit a square of ``cell`` pixels.
+
+    A row is as high as its highest image: pictures that are wide leave no empty bands.
+    """
+    fitted = [_fit(image, cell) for image in images]
+    rows = [fitted[first : first + columns] for first in range(0, len(fitted), columns)]
+    heights = [max(len(image) for image in row) for row in rows]
+    grid = np.full((sum(heights) + 4 * len(rows), columns * (cell + 4), 3), _GAP, np.uint8)
+    top = 2
+    for row, row_height in zip(rows, heights, strict=True):
+        for column, image in enumerate(row):
+            height, width = image.shape[:2]
+            y = top + (row_height - height) // 2
+            x = column * (cell + 4) + 2 + (cell - width) // 2
+            grid[y : y + height, x : x + width] = image
+        top += row_height + 4
     return grid
+
+
+def _fit(image: np.ndarray, cell: int) -> np.ndarray:
+    image = to_display(image)
+    height, width = image.shape[:2]
+    scale = cell / max(height, width)
+    # A line-scan image can be so narrow that nothing would be left of it.
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)

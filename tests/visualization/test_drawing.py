@@ -233,7 +233,9 @@ def test_tiles_stand_in_rows():
 
 
 def test_a_tile_keeps_its_shape():
-    grid = tile([np.full((40, 80), 255, np.uint8)], columns=1, cell=20)
+    wide, high = np.full((40, 80), 255, np.uint8), np.full((80, 40), 200, np.uint8)
+
+    grid = tile([wide, high], columns=2, cell=20)
 
     rows, columns = np.nonzero(grid[..., 0] == 255)
     assert (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1) == (10, 20)
@@ -241,11 +243,17 @@ def test_a_tile_keeps_its_shape():
     assert columns.min() == 2
 
 
-@pytest.mark.parametrize("shape", [(5000, 3), (3, 5000), (1, 1)])
-def test_a_tile_of_a_line_scan(shape):
+def test_rows_of_wide_images_leave_no_empty_bands():
+    grid = tile([np.full((40, 80), 255, np.uint8)] * 2, columns=1, cell=20)
+
+    assert grid.shape == (2 * (10 + 4), 24, 3)
+
+
+@pytest.mark.parametrize(("shape", "height"), [((5000, 3), 64), ((3, 5000), 1), ((1, 1), 64)])
+def test_a_tile_of_a_line_scan(shape, height):
     grid = tile([np.full(shape, 255, np.uint8)], columns=1, cell=64)
 
-    assert grid.shape == (68, 68, 3)
+    assert grid.shape == (height + 4, 68, 3)
     assert (grid == 255).any()
 
 
