@@ -3,11 +3,11 @@
 _base_ = "./yolox.py"
 
 # ---- often changed ----
-max_epochs = 45
+max_epochs = 60
 learning_rate = 0.008  # for base_batch_size images a step
 weight_decay = 0.05
 warmup_epochs = 1
-last_epochs = 15
+last_epochs = "${max_epochs // 3}"  # without mosaic and mixup
 constant_epochs = 1
 
 # ---- the rest ----
