@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -44,10 +46,18 @@ class SeededLoader(DataLoader):
             worker_init_fn=partial(_init_worker, then=loader.worker_init_fn),
             **{name: getattr(loader, name) for name in _KEPT},
         )
+        # Else python would ask the workers to end by a signal, which they leave to the run.
+        atexit.register(_close, weakref.ref(self))
 
     def close(self) -> None:
         """Ends persistent workers; left to the garbage collector they take 5 seconds each."""
         self._iterator = None
+
+
+def _close(loader: weakref.ref[SeededLoader]) -> None:
+    alive = loader()
+    if alive is not None:
+        alive.close()
 
 
 def _init_worker(worker: int, then: Callable[[int], Any] | None) -> None:

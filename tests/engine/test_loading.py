@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -69,3 +71,17 @@ def test_closing_ends_persistent_workers_at_once():
 
     assert time.monotonic() - begin < 4
     assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_process_with_open_workers_ends_at_once():
+    script = """
+import torch
+from torch.utils.data import DataLoader
+from aicore.engine.loading import SeededLoader
+
+numbers = torch.utils.data.TensorDataset(torch.arange(7))
+plain = DataLoader(numbers, batch_size=3, num_workers=1, persistent_workers=True)
+loader = SeededLoader(plain, seed=0)
+list(loader)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=100)  # of 300 it would wait
