@@ -6,29 +6,17 @@
 import argparse
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from aicore.cli import run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
-
-class Run(NamedTuple):
-    """A training and a test."""
-
-    task: str
-    config: str
-    options: dict[str, Any]  # what makes it short
-    figures: tuple[str, ...]  # to show at the end
-    encoder_of: str = ""  # an earlier run whose encoder it starts from
-
-
+# Task, config, what makes it short, and the figures to show.
 RUNS = [
-    Run("classification", "resnet18_sample.py", {"max_epochs": 18}, ("accuracy/top1",)),
-    # From random weights the encoder would still take scratches for dents after 12 epochs.
-    Run("segmentation", "unet_resnet18_sample.py", {"max_epochs": 12}, ("mIoU",), "classification"),
-    Run("detection", "yolox_nano_sample.py", {}, ("AP", "AP50")),
-    Run("anomaly", "padim_resnet18_sample.py", {}, ("image_AUROC", "AUPRO")),
+    ("classification", "resnet18_sample.py", {"max_epochs": 18}, ("accuracy/top1",)),
+    ("segmentation", "unet_resnet18_sample.py", {"max_epochs": 12}, ("mIoU",)),
+    ("detection", "yolox_nano_sample.py", {}, ("AP", "AP50")),
+    ("anomaly", "padim_resnet18_sample.py", {}, ("image_AUROC", "AUPRO")),
 ]
 FAST = {"amp": True, "channels_last": True, "log_interval": 10}
 
@@ -48,16 +36,13 @@ def main() -> None:
     out = Path(arguments.out)
     start = time.monotonic()
     lines = []
-    checkpoints: dict[str, str] = {}
-    for task, name, options, figures, encoder_of in RUNS:
+    for task, name, options, figures in RUNS:
         config = CONFIGS / task / name
         data = {"sample_data": str(out / "data"), "data_root": str(out / "data" / task)}
-        encoder = {"pretrained": checkpoints[encoder_of]} if encoder_of else {}
-        options = {**FAST, **options, **data, **encoder}
+        options = {**FAST, **options, **data}
         runner = train(config, out / task / "train", options=options)
         info = runner.message_hub.runtime_info
         checkpoint = info.get("best_ckpt") or info["last_ckpt"]  # a fit has no best epoch
-        checkpoints[task] = checkpoint
         metrics = test(config, checkpoint, out / task / "test", options=options)
         shown = ", ".join(f"{figure} {metrics[figure]:.2f}" for figure in figures)
         lines += [

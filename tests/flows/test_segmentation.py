@@ -56,7 +56,7 @@ def data_root(tmp_path_factory) -> Path:
 def trained(data_root, tmp_path_factory):
     """A config and the work dir of its training, long enough to find the shapes."""
     folder = tmp_path_factory.mktemp("trained")
-    config = write_config(folder / "flow.py", data_root, max_epochs=14)
+    config = write_config(folder / "flow.py", data_root, max_epochs=14, learning_rate=1e-3)
     runner = train(config, folder / "work")
     return config, runner
 

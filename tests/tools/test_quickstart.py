@@ -13,14 +13,14 @@ def test_quickstart_trains_tests_and_says_where_the_pictures_lie(tmp_path, monke
     quickstart = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(quickstart)
     tiny = {"max_epochs": 1, "image_size": 32, "num_workers": 0}
-    runs = [run._replace(options={**run.options, **tiny}) for run in quickstart.RUNS]
+    runs = [(task, name, {**o, **tiny}, figures) for task, name, o, figures in quickstart.RUNS]
     monkeypatch.setattr(quickstart, "RUNS", runs)
     monkeypatch.setattr(sys, "argv", ["quickstart.py", "--out", str(tmp_path)])
     quickstart.main()
     output = capsys.readouterr().out
-    for run in runs:
-        for figure in run.figures:
-            assert re.search(rf"{run.task}: .*{figure} \d+\.\d\d.* on the held-out images", output)
+    for task, _, _, figures in runs:
+        for figure in figures:
+            assert re.search(rf"{task}: .*{figure} \d+\.\d\d.* on the held-out images", output)
     folders = [Path(line) for line in re.findall(r"pictures and tables: (.+)", output)]
     assert len(folders) == len(quickstart.RUNS)
     for folder in folders:
@@ -30,5 +30,3 @@ def test_quickstart_trains_tests_and_says_where_the_pictures_lie(tmp_path, monke
             "metrics.json",
             "predictions.json",
         }
-    trained = (tmp_path / "segmentation/train/unet_resnet18_sample.py").read_text()
-    assert re.search(r"^pretrained = '.*classification/train/.*\.pth'$", trained, re.MULTILINE)
