@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from mmdet.models import YOLOXHead as BaseYOLOXHead
+from mmdet.models.task_modules import MlvlPointGenerator
 from torch import Tensor
 
 from aicore.registry import MODELS
@@ -21,6 +22,10 @@ class YOLOXHead(BaseYOLOXHead):
 
     See :class:`mmdet.models.YOLOXHead` for the arguments.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prior_generator = _Points(self.strides, offset=0)
 
     def loss_by_feat(
         self,
@@ -62,3 +67,12 @@ class YOLOXHead(BaseYOLOXHead):
         priors = self.prior_generator.grid_priors(sizes, device=boxes.device, with_stride=True)
         boxes = self._bbox_decode(torch.cat(priors), boxes)
         return torch.cat([boxes, classes.sigmoid() * objects.sigmoid()], dim=2)
+
+
+class _Points(MlvlPointGenerator):
+    """mmdet's, which leaves the order of torch's ``meshgrid`` open; torch warns of that."""
+
+    def _meshgrid(self, x: Tensor, y: Tensor, row_major: bool = True) -> tuple[Tensor, Tensor]:
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        points = columns.reshape(-1), rows.reshape(-1)
+        return points if row_major else points[::-1]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mmdet.models.task_modules import MlvlPointGenerator
 from mmdet.structures import DetDataSample
 
 from aicore.detection.models import DetectionPreprocessor
@@ -234,6 +235,21 @@ def test_the_losses_are_mmdets(tmp_path):
         assert found.keys() == expected.keys()
         for name, value in found.items():
             assert value.item() == pytest.approx(expected[name].item(), rel=1e-4), name
+
+
+@pytest.mark.parametrize("row_major", [True, False])
+def test_points_are_mmdets_without_a_warning(tmp_path, recwarn, row_major):
+    points = build(tmp_path).bbox_head.prior_generator
+    theirs = MlvlPointGenerator([8, 16, 32], offset=0)
+
+    ours = points.grid_priors([(2, 3), (1, 2), (1, 1)], device="cpu", with_stride=True)
+    grid = points._meshgrid(torch.arange(3), torch.arange(2), row_major)
+
+    assert not recwarn.list
+    expected = theirs.grid_priors([(2, 3), (1, 2), (1, 1)], device="cpu", with_stride=True)
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+    expected = theirs._meshgrid(torch.arange(3), torch.arange(2), row_major)
+    assert all(torch.equal(a, b) for a, b in zip(grid, expected, strict=True))
 
 
 # ---- bad input ----
