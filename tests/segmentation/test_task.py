@@ -204,7 +204,7 @@ def test_a_reports_pictures(task, records, tmp_path):
 
     assert read_image(tmp_path / "confusion_matrix.png").std() > 0
     examples = read_image(tmp_path / "examples.png")
-    assert examples.shape == (564, 2 * 564, 3)
+    assert examples.shape[1] == 2 * 564
     # The worst comes first: its picture is not that of the right one.
     assert not np.array_equal(examples[:, :564], examples[:, 564:])
 
