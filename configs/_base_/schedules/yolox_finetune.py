@@ -3,7 +3,7 @@
 _base_ = "./yolox.py"
 
 # ---- often changed ----
-max_epochs = 60
+max_epochs = 45
 learning_rate = 0.008  # for base_batch_size images a step
 weight_decay = 0.05
 warmup_epochs = 1
