@@ -3,7 +3,8 @@
 _base_ = "./cosine.py"
 
 # ---- often changed ----
-# For base_batch_size images a step. From random weights the encoder learns no shapes at 1e-3.
+# For base_batch_size images a step. On the sample data a ResNet-18 from random weights learnt no
+# shapes at 1e-3 within 12 epochs.
 learning_rate = "${1e-3 if pretrained else 3e-4}"
 encoder_lr = "${0.1 if pretrained else 1.0}"  # factor on the learning rate of model.backbone
 
