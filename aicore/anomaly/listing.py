@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aicore.datasets.base import require_images
-from aicore.datasets.files import is_hidden, read_lines, with_image_suffix
+from aicore.datasets.files import is_hidden, read_lines, split_path, with_image_suffix
 from aicore.errors import ConfigError, DataError, did_you_mean
 from aicore.runtime.images import IMAGE_SUFFIXES
 
@@ -118,7 +118,7 @@ def list_images(
     Raises:
         DataError: There is no image, or a file is not of its form.
     """
-    source = root / split
+    source = split_path(root, split)
     if source.suffix.lower() == ".csv":
         return _from_csv(source, root, rows or {})
     is_list = source.suffix.lower() == ".txt"

@@ -20,6 +20,7 @@ from aicore.datasets.files import (
     read_labels,
     read_lines,
     relative_below,
+    split_path,
     with_image_suffix,
 )
 from aicore.datasets.headers import fault_of_size, image_size
@@ -91,7 +92,7 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         root = Path(data_root).expanduser()
         self.root, self.image_root = root, root / images
         self.from_list = split.endswith(".txt")
-        self.split = (root if self.from_list else self.image_root) / split
+        self.split = split_path(root if self.from_list else self.image_root, split)
         self.masks = _check_template(masks if "{" in masks else f"{masks}/{{path}}.png")
         metainfo = dict(metainfo or {})
         metainfo["classes"] = unique_classes(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aicore.datasets.files import relative_below, with_image_suffix
+from aicore.datasets.files import relative_below, split_path, with_image_suffix
 
 
 @pytest.mark.parametrize("suffix", [".png", ".JPG", ".tiff"])
@@ -32,3 +32,15 @@ def test_a_path_below_a_folder_in_any_form(tmp_path, monkeypatch):
 def test_a_path_elsewhere(tmp_path):
     with pytest.raises(ValueError, match="does not lie below"):
         relative_below(tmp_path / "a.png", tmp_path / "data")
+
+
+def test_a_list_beside_a_linked_folder_of_images(tmp_path):
+    (tmp_path / "disk/tiles").mkdir(parents=True)
+    (tmp_path / "data/lists").mkdir(parents=True)
+    (tmp_path / "data/tiles").symlink_to(tmp_path / "disk/tiles")
+    (tmp_path / "data/lists/train.txt").write_text("a.png\n")
+
+    found = split_path(tmp_path / "data/tiles", "../lists/train.txt")
+
+    assert found.read_text() == "a.png\n"
+    assert split_path("anywhere", str(found)) == found

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from aicore.datasets.base import require_images
-from aicore.datasets.files import is_hidden, read_lines, relative_below, with_image_suffix
+from aicore.datasets.files import (
+    is_hidden,
+    read_lines,
+    relative_below,
+    split_path,
+    with_image_suffix,
+)
 from aicore.errors import ConfigError, DataError
 from aicore.runtime.images import IMAGE_SUFFIXES
 
@@ -61,7 +67,7 @@ class Layout:
     def source(self) -> Path:
         """The list file, or the folder of images."""
         if self.from_list:
-            return self.root / self.split
+            return split_path(self.root, self.split)
         return self.image_root if "{split}" in self.images else self.image_root / self.split
 
     def annotation_file(self) -> Path:
