@@ -21,7 +21,8 @@ IGNORE = 255
 
 _MOST_CLASSES = 255
 _SHOWN = 3  # wrong values in a message
-_MODES_OF_IDS = ("1", "L", "P", "I", "I;16", "I;16B")
+_MODES_OF_DEEP_GREY = ("I", "I;16", "I;16B")
+_MODES_OF_IDS = ("1", "L", "P", *_MODES_OF_DEEP_GREY)
 _MODES_OF_COLOURS = ("RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -145,13 +146,13 @@ class MaskFormat:
         """
         pixels, mode = _read(path)
         if self.threshold is not None:
-            return self._by_threshold(path, pixels, image)
+            return self._by_threshold(path, _grey(path, pixels, mode), image)
         if self.palette is not None:
             return self._by_colour(path, pixels, mode)
         return self._by_id(path, _single_channel(path, pixels, mode))
 
-    def _by_threshold(self, path: str | Path, pixels: Image.Image, image: str) -> np.ndarray:
-        inside = np.asarray(pixels.convert("L")) > self.threshold
+    def _by_threshold(self, path: str | Path, grey: np.ndarray, image: str) -> np.ndarray:
+        inside = grey > self.threshold
         index = self.class_of(image)
         if index is None:
             count = int(inside.sum())
@@ -225,6 +226,20 @@ def _read(path: str | Path) -> tuple[Image.Image, str]:
             f"mask {str(path)!r} cannot be read: {str(error).splitlines()[0]}. Copy it again, or "
             "remove it with its image."
         ) from error
+
+
+def _grey(path: str | Path, pixels: Image.Image, mode: str) -> np.ndarray:
+    """Returns the grey values of a mask with soft edges, 0 to 255."""
+    if mode not in ("F", *_MODES_OF_DEEP_GREY):
+        return np.asarray(pixels.convert("L"))
+    values = np.asarray(pixels)
+    if mode == "F" or values.min() < 0 or values.max() > 255:
+        raise DataError(
+            f"mask {str(path)!r} has values from {values.min():g} to {values.max():g}, which "
+            "mask_format.threshold does not tell apart: expected grey values of 8 bits, 0 to 255. "
+            "Scale it to them."
+        )
+    return values
 
 
 def _single_channel(path: str | Path, pixels: Image.Image, mode: str) -> np.ndarray:

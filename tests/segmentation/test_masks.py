@@ -201,6 +201,25 @@ def test_a_threshold_makes_two_classes(file):
     assert mask.tolist() == [[0, 0, 1, 1]]
 
 
+def test_soft_edges_in_a_file_of_16_bits(file):
+    mask_format = MaskFormat(("good", "bad"), threshold=127)
+
+    save(file, np.array([[0, 127, 128, 255]], np.uint16))
+    assert mask_format.read(file, "a.png").tolist() == [[0, 0, 1, 1]]
+
+    save(file, np.array([[0, 300, 65535]], np.uint16))  # of 16 bits
+    with pytest.raises(DataError, match=r"values from 0 to 65535, .* expected grey values of 8"):
+        mask_format.read(file, "a.png")
+
+
+def test_soft_edges_as_shares(tmp_path):
+    file = tmp_path / "mask.tif"
+    save(file, np.array([[0, 0.5, 1]], np.float32))
+
+    with pytest.raises(DataError, match=r"values from 0 to 1, .* Scale it to them"):
+        MaskFormat(("good", "bad"), threshold=127).read(file, "a.png")
+
+
 def test_the_class_of_soft_edges_stands_in_the_path(file):
     save(file, np.array([[0, 200]], np.uint8))
     mask_format = MaskFormat(CLASSES, threshold=127, class_from=r"^MT_([^/]+)/")
