@@ -24,6 +24,7 @@ from aicore.anomaly.listing import (
     relative_name,
 )
 from aicore.datasets.base import InspectionDataset
+from aicore.datasets.files import join_path
 from aicore.datasets.headers import fault_of_size, image_size
 from aicore.errors import ConfigError, DataError, did_you_mean
 from aicore.registry import DATASETS
@@ -120,14 +121,14 @@ class AnomalyDataset(InspectionDataset):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        self.root = Path(data_root).expanduser()
+        self.root = join_path(data_root)
         self.splits = [split] if isinstance(split, str) else list(split)
         self.types = TypeRule(good, type_from)
         self.rows = rows
         self.masks = None if masks is None else PathTemplate("masks", masks, self.root)
         self.masks_required = masks_required
         self.mask_threshold = mask_threshold
-        self.one_roi = self.root / roi if roi and "{" not in roi else None
+        self.one_roi = join_path(self.root, roi) if roi and "{" not in roi else None
         self.roi = PathTemplate("roi", roi, self.root) if roi and "{" in roi else None
         self.part, self.held_out, self.test_share, self.seed = part, held_out, test_share, seed
         self._check_arguments()
@@ -238,7 +239,7 @@ class AnomalyDataset(InspectionDataset):
     def _mask_of(self, item: Listed) -> Path | None:
         """Returns the mask of a defective image; one that is missing only if it is required."""
         if item.mask:
-            named = self.root / item.mask
+            named = join_path(self.root, item.mask)
             return named if self.masks_required or named.is_file() else None
         if self.masks is None:
             return None

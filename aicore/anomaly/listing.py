@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aicore.datasets.base import require_images
-from aicore.datasets.files import is_hidden, read_lines, split_path, with_image_suffix
+from aicore.datasets.files import is_hidden, join_path, read_lines, with_image_suffix
 from aicore.errors import ConfigError, DataError, did_you_mean
 from aicore.runtime.images import IMAGE_SUFFIXES
 
@@ -118,7 +118,7 @@ def list_images(
     Raises:
         DataError: There is no image, or a file is not of its form.
     """
-    source = split_path(root, split)
+    source = join_path(root, split)
     if source.suffix.lower() == ".csv":
         return _from_csv(source, root, rows or {})
     is_list = source.suffix.lower() == ".txt"
@@ -250,7 +250,7 @@ class PathTemplate:
         folder = "" if path.parent == Path() else path.parent.as_posix()
         found = self.template.format(path=path.as_posix(), folder=folder, name=path.name, type=kind)
         # Without a folder, "{folder}/{name}.png" is not meant to be absolute.
-        return self.root / (found if self.template.startswith("/") else found.lstrip("/"))
+        return join_path(self.root, found if self.template.startswith("/") else found.lstrip("/"))
 
     def find(self, image: Path, kind: str) -> Path | None:
         """Returns the file that belongs to an image, maybe with another suffix; None if none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 
 from aicore.anomaly.areas import IGNORE, read_area
+from aicore.datasets.files import join_path
 from aicore.datasets.headers import fault_of_size
 from aicore.errors import DataError
 from aicore.registry import TRANSFORMS
@@ -40,7 +40,7 @@ class LoadROI(BaseTransform):
     """
 
     def __init__(self, roi: str | None = None, data_root: str = "") -> None:
-        self.file = str(Path(data_root).expanduser() / roi) if roi and "{" not in roi else None
+        self.file = str(join_path(data_root, roi)) if roi and "{" not in roi else None
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Sets ``roi`` in the record."""

@@ -9,7 +9,7 @@ from typing import Any
 from mmpretrain.datasets import BaseDataset
 
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
-from aicore.datasets.files import is_hidden, read_labels, read_lines, split_path
+from aicore.datasets.files import is_hidden, join_path, read_labels, read_lines
 from aicore.errors import DataError, did_you_mean
 from aicore.registry import DATASETS
 from aicore.runtime.images import IMAGE_SUFFIXES
@@ -50,7 +50,7 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
         lazy_init: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.split = split_path(data_root, split)
+        self.split = join_path(data_root, split)
         self.from_list = self.split.suffix == ".txt"
         metainfo = dict(metainfo or {})
         if not metainfo.get("classes"):

@@ -9,13 +9,13 @@ from aicore.errors import DataError
 from aicore.runtime.images import IMAGE_SUFFIXES
 
 
-def split_path(root: str | Path, split: str) -> Path:
-    """Returns where a split lies, its path relative to ``root`` or absolute.
+def join_path(root: str | Path, path: str | Path = "") -> Path:
+    """Returns where a path of a config lies, relative to ``root`` or absolute.
 
     ``..`` steps back along the path as it is written: beside ``data/tiles`` lies ``data/lists``,
     also where ``data/tiles`` is a link to another disk.
     """
-    return Path(os.path.normpath(Path(root).expanduser() / split))
+    return Path(os.path.normpath(Path(root).expanduser() / path))
 
 
 def is_hidden(path: Path, folder: Path) -> bool:

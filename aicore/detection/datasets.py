@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmdet.datasets.base_det_dataset import BaseDetDataset
 
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
+from aicore.datasets.files import join_path
 from aicore.datasets.headers import image_sizes
 from aicore.detection.annotations import (
     FORMATS,
@@ -101,7 +101,7 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
         self.annotation_format = annotation_format
         self.faults = faults
         self.layout = Layout(
-            Path(data_root).expanduser(),
+            join_path(data_root),
             split,
             usual.images if images is None else images,
             usual.annotations if annotations is None else annotations,

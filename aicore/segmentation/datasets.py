@@ -17,10 +17,10 @@ from tqdm import tqdm
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
 from aicore.datasets.files import (
     is_hidden,
+    join_path,
     read_labels,
     read_lines,
     relative_below,
-    split_path,
     with_image_suffix,
 )
 from aicore.datasets.headers import fault_of_size, image_size
@@ -89,10 +89,10 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         lazy_init: bool = False,
         **kwargs: Any,
     ) -> None:
-        root = Path(data_root).expanduser()
-        self.root, self.image_root = root, root / images
+        root = join_path(data_root)
+        self.root, self.image_root = root, join_path(root, images)
         self.from_list = split.endswith(".txt")
-        self.split = split_path(root if self.from_list else self.image_root, split)
+        self.split = join_path(root if self.from_list else self.image_root, split)
         self.masks = _check_template(masks if "{" in masks else f"{masks}/{{path}}.png")
         metainfo = dict(metainfo or {})
         metainfo["classes"] = unique_classes(
@@ -231,7 +231,7 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
                 continue
             name, mask = self._split_line(line.strip(), number)
             image = self._find_image(name)
-            pairs.append((image, self.root / mask if mask else self._mask_of(image)))
+            pairs.append((image, join_path(self.root, mask) if mask else self._mask_of(image)))
         return pairs
 
     def _split_line(self, line: str, number: int) -> tuple[str, str]:
@@ -267,7 +267,7 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         folder = "" if relative.parent == Path() else relative.parent.as_posix()
         mask = self.masks.format(path=relative.as_posix(), folder=folder, name=relative.name)
         # Without a folder, "{folder}/{name}.png" is not meant to be absolute.
-        return self.root / (mask if self.masks.startswith("/") else mask.lstrip("/"))
+        return join_path(self.root, mask if self.masks.startswith("/") else mask.lstrip("/"))
 
 
 def _check_template(template: str) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aicore.datasets.files import relative_below, split_path, with_image_suffix
+from aicore.datasets.files import join_path, relative_below, with_image_suffix
 
 
 @pytest.mark.parametrize("suffix", [".png", ".JPG", ".tiff"])
@@ -40,7 +40,8 @@ def test_a_list_beside_a_linked_folder_of_images(tmp_path):
     (tmp_path / "data/tiles").symlink_to(tmp_path / "disk/tiles")
     (tmp_path / "data/lists/train.txt").write_text("a.png\n")
 
-    found = split_path(tmp_path / "data/tiles", "../lists/train.txt")
+    found = join_path(tmp_path / "data/tiles", "../lists/train.txt")
 
     assert found.read_text() == "a.png\n"
-    assert split_path("anywhere", str(found)) == found
+    assert join_path("anywhere", str(found)) == found  # an absolute path
+    assert join_path("data/tiles") == type(tmp_path)("data/tiles")

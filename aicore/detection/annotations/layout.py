@@ -8,9 +8,9 @@ from pathlib import Path, PurePath
 from aicore.datasets.base import require_images
 from aicore.datasets.files import (
     is_hidden,
+    join_path,
     read_lines,
     relative_below,
-    split_path,
     with_image_suffix,
 )
 from aicore.errors import ConfigError, DataError
@@ -61,13 +61,13 @@ class Layout:
     @property
     def image_root(self) -> Path:
         """Folder that the paths of images are relative to."""
-        return self.root / self.images.format(split=self.split_name)
+        return join_path(self.root, self.images.format(split=self.split_name))
 
     @property
     def source(self) -> Path:
         """The list file, or the folder of images."""
         if self.from_list:
-            return split_path(self.root, self.split)
+            return join_path(self.root, self.split)
         return self.image_root if "{split}" in self.images else self.image_root / self.split
 
     def annotation_file(self) -> Path:
@@ -77,7 +77,7 @@ class Layout:
                 f"annotations = {self.annotations!r}: coco has one file for all images; expected "
                 "its path, e.g. 'annotations/{split}.json'."
             )
-        return self.root / self.annotations.format(split=self.split_name)
+        return join_path(self.root, self.annotations.format(split=self.split_name))
 
     def annotation_of(self, image: Path, suffix: str) -> Path:
         """Returns the annotation file of an image, in formats with one for each.
@@ -100,7 +100,7 @@ class Layout:
             split=self.split_name, path=relative.as_posix(), folder=folder, name=relative.name
         )
         # Without a folder, "{folder}/{name}.xml" is not meant to be absolute.
-        return self.root / (file if self.annotations.startswith("/") else file.lstrip("/"))
+        return join_path(self.root, file if self.annotations.startswith("/") else file.lstrip("/"))
 
     def find_images(self) -> list[Path]:
         """Returns the images of the list file in its order, or of the folder, sorted.
