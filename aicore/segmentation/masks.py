@@ -36,7 +36,7 @@ class MaskFormat:
       second of two classes, or the one that ``class_from`` finds in the image's path.
 
     Args:
-        classes: Class names in the order of their indices, at most 255.
+        classes: Class names in the order of their indices, the background first; 2 to 255.
         palette: One colour (red, green, blue), 0 to 255, for each class; or None.
         threshold: Grey value, 0 to 254, up to which a pixel is background; or None.
         class_from: Regular expression; its first group, searched for in the path of the image
@@ -79,8 +79,11 @@ class MaskFormat:
 
     def _check(self) -> None:
         count = len(self.classes)
-        if not 1 <= count <= _MOST_CLASSES:
-            raise ConfigError(f"classes holds {count} names: expected 1 to {_MOST_CLASSES}.")
+        if not 2 <= count <= _MOST_CLASSES:
+            raise ConfigError(
+                f"classes holds {count} name(s), {', '.join(self.classes[:3])}: expected 2 to "
+                f"{_MOST_CLASSES}, the background first, then the defects."
+            )
         if self.palette is not None:
             if self.threshold is not None:
                 raise _wrong("palette", self.palette, "None, since mask_format.threshold is set")

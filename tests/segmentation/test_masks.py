@@ -269,8 +269,13 @@ def test_wrong_settings(settings, reason):
 
 
 def test_more_classes_than_a_mask_holds():
-    with pytest.raises(ConfigError, match="classes holds 256 names: expected 1 to 255"):
+    with pytest.raises(ConfigError, match=r"classes holds 256 name.s., 0, 1, 2: expected 2 to 255"):
         MaskFormat([str(index) for index in range(256)])
+
+
+def test_a_defect_without_the_background():
+    with pytest.raises(ConfigError, match=r"1 name.s., dent: expected 2 .* the background first"):
+        MaskFormat(["dent"])
 
 
 # ---- files ----
