@@ -17,6 +17,9 @@ from torch.nn import functional as F  # noqa: N812
 from aicore.errors import ConfigError
 from aicore.registry import MODELS
 
+# mmseg begins with weights of 0.01, and the first hundreds of steps are spent on their growth.
+_CLASSIFIER_INIT = dict(type="Xavier", distribution="uniform", override=dict(name="conv_seg"))
+
 
 class DecoderBlock(nn.Module):
     """Doubles the size of a feature map, joins it with skip features, and convolves twice.
@@ -102,7 +105,7 @@ class SkipDecodeHead(BaseDecodeHead):
             input_transform="multiple_select",
             norm_cfg=norm_cfg or dict(type="BN"),
             dropout_ratio=dropout_ratio,
-            **kwargs,
+            **{"init_cfg": _CLASSIFIER_INIT, **kwargs},
         )
         self.deep_supervision = deep_supervision
         self.conv_seg = nn.Conv2d(self.channels, num_classes, 3, padding=1)

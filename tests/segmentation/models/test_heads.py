@@ -146,6 +146,24 @@ def test_other_decoder_channels_and_normalisations():
     assert model.decode_head.conv_seg.in_channels == 8
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_the_classifier_begins_as_smps(head):
+    model = build(head)
+    model.init_weights()
+    weight = model.decode_head.conv_seg.weight
+
+    bound = (6 / ((weight.shape[0] + weight.shape[1]) * 9)) ** 0.5  # Glorot and Bengio, 2010
+    assert 0.95 * bound < weight.abs().max() <= bound
+    assert not model.decode_head.conv_seg.bias.any()
+
+
+def test_a_config_says_how_the_classifier_begins():
+    model = build(init_cfg=dict(type="Constant", val=0.5, override=dict(name="conv_seg")))
+    model.init_weights()
+
+    assert (model.decode_head.conv_seg.weight == 0.5).all()
+
+
 def test_too_few_decoder_channels():
     with pytest.raises(ConfigError, match=r"UNetHead.decoder_channels has 2 values for 5 feature"):
         build(decoder_channels=(64, 32))
