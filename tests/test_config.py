@@ -4,6 +4,7 @@ import math
 import shutil
 from pathlib import Path
 
+import mmengine.optim  # noqa: F401  registers the schedulers
 import pytest
 import torch
 from mmengine.config import Config
