@@ -13,6 +13,7 @@ from mmengine.logging import MMLogger
 from prettytable import PrettyTable
 from torch import Tensor
 
+from aicore.errors import ConfigError
 from aicore.registry import METRICS
 from aicore.segmentation.regions import RegionRule
 
@@ -61,10 +62,20 @@ class SegmentationMetric(BaseMetric):
         Args:
             data_batch: Not used.
             data_samples: Dicts with ``gt_sem_seg`` and ``pred_sem_seg`` of one size.
+
+        Raises:
+            ConfigError: They are of different sizes.
         """
         classes = len(self.dataset_meta["classes"])
         truths = [sample["gt_sem_seg"]["data"].squeeze(0) for sample in data_samples]
         predictions = [sample["pred_sem_seg"]["data"].squeeze(0) for sample in data_samples]
+        for t, p in zip(truths, predictions, strict=True):
+            if t.shape != p.shape:
+                raise ConfigError(
+                    f"the mask has {t.shape[0]} x {t.shape[1]} pixels (height x width) and the "
+                    f"prediction {p.shape[0]} x {p.shape[1]}, those of the image as it was read: "
+                    "put aicore.LoadMask behind the transforms of the image in test_pipeline."
+                )
         device = predictions[0].device
         truth = torch.cat([item.flatten() for item in truths]).to(device)
         prediction = torch.cat([item.flatten() for item in predictions])

@@ -9,6 +9,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmseg.evaluation import IoUMetric
 
+from aicore.errors import ConfigError
 from aicore.segmentation import SegmentationMetric
 from aicore.segmentation.metrics import class_figures, class_table, confusion_matrix, summary
 
@@ -113,6 +114,14 @@ def test_the_figures_are_those_of_mmseg(random, absent):
     for name in ("aAcc", "mIoU", "mDice", "mPrecision"):
         assert round(means[name], 2) == pytest.approx(summary_of_mmseg[name], abs=0.006)
     assert round(means["mRecall"], 2) == pytest.approx(summary_of_mmseg["mAcc"], abs=0.006)
+
+
+def test_a_mask_of_another_size_than_the_prediction(random):
+    sample = samples(random, 1)[0]
+    sample["gt_sem_seg"]["data"] = sample["gt_sem_seg"]["data"][..., :5]
+
+    with pytest.raises(ConfigError, match=r"the mask has \d+ x 5 pixels .* put aicore.LoadMask"):
+        evaluate(SegmentationMetric(), [[sample]])
 
 
 def test_the_batches_make_no_difference(random):
