@@ -6,6 +6,7 @@ Imports nothing heavy, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,24 +21,40 @@ def run(main: Callable[[], int | None]) -> None:
     """Runs a tool's ``main`` and exits with its code.
 
     A user's mistake (:class:`AicoreError`, a path that cannot be written) ends with its sentence
-    on stderr and exit code 1, an interrupt from the keyboard with 130. Anything else is a bug and
-    keeps its stack trace.
+    on stderr and exit code 1, an interrupt from the keyboard with 130, and output that is no
+    longer read (``| head``) without a word, with 1. Anything else is a bug and keeps its stack
+    trace.
     Modules that a config imports are found from the folder the tool is started in, as they are
     with ``python -m``.
     """
     sys.path.insert(0, str(Path.cwd()))
     try:
         code = main()
+        sys.stdout.flush()
     except AicoreError as error:
         print(f"error: {_sentence(error)}", file=sys.stderr)
         code = 1
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         print(f"error: {error.filename!r} cannot be used: {error.strerror}.", file=sys.stderr)
         code = 1
+    except BrokenPipeError:
+        if not _is_stdout_closed():  # a pipe between processes
+            raise
+        code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
     sys.exit(code or 0)
+
+
+def _is_stdout_closed() -> bool:
+    """Tells whether nobody reads stdout any more; then python does not write to it at exit."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _sentence(error: AicoreError) -> str:

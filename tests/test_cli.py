@@ -74,6 +74,25 @@ def test_an_interrupt(capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_output_that_is_no_longer_read():
+    program = (
+        "from aicore.cli import run; run(lambda: [print('line') for _ in range(100_000)] and 0)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_a_broken_pipe_between_processes_is_a_bug():
+    with pytest.raises(BrokenPipeError):
+        run(failing(BrokenPipeError()))
+
+
 def test_a_bug_keeps_its_trace():
     with pytest.raises(ZeroDivisionError):
         run(lambda: 1 // 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mmpretrain.datasets import BaseDataset
@@ -126,7 +125,7 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
                 )
             records.append(
                 {
-                    "img_path": str(Path(self.data_root).expanduser() / path.strip()),
+                    "img_path": str(join_path(self.data_root, path.strip())),
                     "gt_label": self._index(label, number),
                 }
             )
