@@ -16,6 +16,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 
 from aicore.datasets.bad_images import BadImageLog
+from aicore.datasets.findings import Finding
 from aicore.datasets.seeded import SeededDataset
 from aicore.errors import DataError, ImageError
 
@@ -97,6 +98,13 @@ class InspectionDataset(BaseDataset):
         """Returns what is odd in a record's annotation, or left out of it; nothing by default.
 
         Unlike a fault it does not stop the training.
+        """
+        return []
+
+    def findings(self) -> list[Finding]:
+        """Returns what there is to say of the data set as a whole; nothing by default.
+
+        A subclass adds its own to those of ``super().findings()``.
         """
         return []
 

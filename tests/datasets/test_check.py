@@ -13,6 +13,7 @@ from aicore.datasets.base import InspectionDataset
 from aicore.datasets.check import check_config, read_split
 from aicore.datasets.check.pictures import Picture, look_at
 from aicore.datasets.check.similarity import connected, near_pairs
+from aicore.datasets.findings import NOTE, Finding
 from aicore.errors import ConfigError, DataError, ImageError
 from aicore.registry import DATASETS
 from aicore.runtime.images import write_image
@@ -349,3 +350,11 @@ def test_images_without_contrast_and_tiny_sets_have_no_pairs():
 def test_connected_groups():
     assert connected(7, [(0, 3), (5, 6), (3, 2)]) == [[0, 2, 3], [5, 6]]
     assert connected(3, []) == []
+
+
+def test_what_a_data_set_says_of_itself_is_reported(plates, monkeypatch):
+    finding = Finding(NOTE, "6 files are no images", ("a.gif",))
+    monkeypatch.setattr(ListedRecords, "findings", lambda self: [finding])
+    report = check_config(config_of(train=[(plates[0], [0]), (plates[1], [1])]))
+    assert "train: 6 files are no images" in found(report, "note")
+    assert next(p.cases for p in report.of_level("note") if "6 files" in p.text) == ["a.gif"]

@@ -9,8 +9,9 @@ from itertools import combinations_with_replacement
 import numpy as np
 
 from aicore.datasets.check.pictures import Picture
-from aicore.datasets.check.report import ERROR, NOTE, WARNING, Problem
+from aicore.datasets.check.report import Problem
 from aicore.datasets.check.similarity import connected, near_pairs
+from aicore.datasets.findings import ERROR, NOTE, WARNING
 
 
 @dataclass(frozen=True)

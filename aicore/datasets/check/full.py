@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from aicore.datasets.check.duplicates import Entry, problems_of_duplicates
 from aicore.datasets.check.pictures import Picture, look_at_all
 from aicore.datasets.check.records import Split, read_split
-from aicore.datasets.check.report import ERROR, NOTE, WARNING, Problem, Report, SplitFigures
+from aicore.datasets.check.report import Problem, Report, SplitFigures
+from aicore.datasets.findings import ERROR, NOTE, WARNING
 from aicore.errors import ConfigError, DataError, ImageError
 from aicore.registry import DATASETS, explain_build_errors
 
@@ -119,6 +120,8 @@ def _problems_of_records(split: Split) -> Iterator[Problem]:
     if missing:
         text = f"classes without a label: {len(missing)} of {len(split.classes)}"
         yield Problem(WARNING, split.name, text, missing)
+    for finding in split.findings:
+        yield Problem(finding.level, split.name, finding.text, list(finding.cases))
     if not any(split.labels):
         yield Problem(NOTE, split.name, "no image has a label")
     counts = {name: count for name, count in split.counts().items() if name in split.classes}

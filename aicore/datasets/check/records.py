@@ -9,6 +9,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from aicore.datasets.base import base_datasets
+from aicore.datasets.findings import Finding
 from aicore.errors import DataError
 
 NO_LABEL = "(no label)"
@@ -28,6 +29,7 @@ class Split:
         pixels: Number of pixels of each class, over all records; empty without masks.
         notes: What is odd in each record's annotation, but does not stop the training.
         optional: Classes that need not have a label here.
+        findings: What the data set says of itself as a whole.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Split:
     pixels: list[int] = field(default_factory=list)
     notes: list[list[str]] = field(default_factory=list)
     optional: set[str] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """Returns the number of labels of each class; last the images without any label."""
@@ -128,6 +131,7 @@ def read_split(name: str, dataset: Dataset) -> Split:
             if pixels:
                 so_far = split.pixels or [0] * len(pixels)
                 split.pixels[:] = [a + b for a, b in zip(so_far, pixels, strict=True)]
+        split.findings.extend(part.findings())
     return split
 
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aicore.datasets.findings import LEVELS
 from aicore.errors import ConfigError
 
-ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 _EXAMPLES = 5  # shown of each problem; the JSON has all
 _MOST_CLASSES = 30  # shown in the table
 

@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from aicore.datasets.base import base_datasets
 from aicore.datasets.check.records import Split, read_split
+from aicore.datasets.findings import ERROR, WARNING
 from aicore.errors import DataError
 from aicore.registry import HOOKS
 
@@ -53,6 +54,7 @@ class DatasetCheckHook(Hook):
         for split in splits:
             runner.logger.info(split.summary())
             self._check_annotations(runner, split)
+            self._check_findings(runner, split)
             self._check_files(runner, split)
             if split.missing_classes():
                 runner.logger.warning(
@@ -74,6 +76,15 @@ class DatasetCheckHook(Hook):
                 f"In the annotations of {split.name}, left out, clipped or odd ({len(noted)}): "
                 f"{_first(noted)}. {_FULL_CHECK}"
             )
+
+    def _check_findings(self, runner: Runner, split: Split) -> None:
+        for finding in split.findings:
+            cases = f": {_first(list(finding.cases))}" if finding.cases else ""
+            sentence = f"{split.name}: {finding.text}{cases}. {_FULL_CHECK}"
+            if finding.level == ERROR:
+                raise DataError(sentence)
+            if finding.level == WARNING:
+                runner.logger.warning(sentence)
 
     def _check_files(self, runner: Runner, split: Split) -> None:
         missing = split.missing_files()

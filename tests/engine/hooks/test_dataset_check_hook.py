@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aicore.classification.datasets import ClassificationDataset
+from aicore.datasets.findings import ERROR, NOTE, WARNING, Finding
 from aicore.engine.hooks import DatasetCheckHook
 from aicore.errors import DataError
 
@@ -109,6 +110,22 @@ def test_faulty_annotations_stop_the_run(data_root, monkeypatch):
     train = folders(data_root, "train")
     monkeypatch.setattr(train, "labels_of", lambda record: [record["gt_label"] + 1])
     with pytest.raises(DataError, match=r"Faults .* train \(20\): .*label 2 is outside 0\.\.1"):
+        check(DatasetCheckHook(), train)
+
+
+def test_what_a_data_set_says_of_itself(data_root, monkeypatch, caplog):
+    train, said = folders(data_root, "train"), [Finding(NOTE, "one size only")]
+    monkeypatch.setattr(train, "findings", lambda: said)
+    check(DatasetCheckHook(), train)
+    assert messages(caplog, logging.WARNING) == []
+
+    said.append(Finding(WARNING, "2 files are no images", ["a.gif", "b.pgm"]))
+    check(DatasetCheckHook(), train)
+    (warning,) = messages(caplog, logging.WARNING)
+    assert warning.startswith("train: 2 files are no images: a.gif; b.pgm.")
+
+    said.append(Finding(ERROR, "all boxes are ignored"))
+    with pytest.raises(DataError, match=r"^train: all boxes are ignored\. .*check_dataset"):
         check(DatasetCheckHook(), train)
 
 
