@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aicore.datasets.base import require_images
-from aicore.datasets.files import is_hidden, join_path, read_lines, with_image_suffix
+from aicore.datasets.files import join_path, read_lines, with_image_suffix
 from aicore.errors import ConfigError, DataError, did_you_mean
-from aicore.runtime.images import IMAGE_SUFFIXES
+from aicore.runtime.files import walk_files
+from aicore.runtime.images import IMAGE_SUFFIXES, images_among
 
 PARTS = ("all", "fit", "held_out", "test")
 
@@ -133,18 +134,14 @@ def list_images(
 
 
 def _from_folder(folder: Path, root: Path, types: TypeRule) -> list[Listed]:
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path, folder)
-    )
+    walk = images_among(walk_files(folder))
     own = folder.resolve().name  # of "." too
     return [
         Listed(
             path,
             types.of(relative_name(path, root), (own, *path.relative_to(folder).parts[:-1][:1])),
         )
-        for path in files
+        for path in walk.files
     ]
 
 

@@ -61,7 +61,7 @@ def infer(
     inputs = [inputs] if isinstance(inputs, str | Path) else inputs
     videos = [Video(item) for item in inputs if _is_video(item)]
     images = [item for item in inputs if not _is_video(item)]
-    files = find_images(images) if images else []
+    files = find_images(images).files if images else []
     classes = checkpoint_classes(read_checkpoint(checkpoint, trust=trust))
     settings = load_config(config, options, classes)
     inferencer = build_task(settings.task).inferencer(settings, checkpoint, device, trust=trust)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmpretrain.datasets import BaseDataset
 
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
-from aicore.datasets.files import is_hidden, join_path, read_labels, read_lines
+from aicore.datasets.files import join_path, read_labels, read_lines
 from aicore.errors import DataError, did_you_mean
 from aicore.registry import DATASETS
-from aicore.runtime.images import IMAGE_SUFFIXES
+from aicore.runtime.files import FOLDER, walk_files, why_no_file
+from aicore.runtime.images import IMAGE_SUFFIXES, images_among
 
 
 @DATASETS.register_module()
@@ -86,7 +88,7 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
         return [record["gt_label"]]
 
     def _folders(self) -> list[str]:
-        folders = sorted(f.name for f in self.split.glob("[!.]*") if f.is_dir())
+        folders = sorted(f.name for f in self.split.glob("[!.]*") if why_no_file(f) == FOLDER)
         require_images(
             len(folders),
             self.split,
@@ -103,11 +105,15 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
                 f"classes {', '.join(self.CLASSES)}.{did_you_mean(unknown[0], self.CLASSES)} "
                 "Add it to classes in the config, or move the folder away."
             )
+        paths: dict[str, list[Path]] = {name: [] for name in self.CLASSES}
+        for path in images_among(walk_files(self.split)).files:
+            folder, *below = path.relative_to(self.split).parts
+            if below:
+                paths[folder].append(path)
         return [
             {"img_path": str(path), "gt_label": label}
             for label, name in enumerate(self.CLASSES)
-            for path in sorted((self.split / name).rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path, self.split)
+            for path in paths[name]
         ]
 
     def _from_list(self) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aicore.errors import DataError
+from aicore.runtime.files import Walk, walk_files
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -125,6 +126,20 @@ class LabelmeFile:
     width: Any
     shapes: list[dict[str, Any]]
     """As they stand in the file."""
+
+
+def find_labelme(folder: Path) -> Walk:
+    """Finds the JSON files below a folder, to its last subfolder.
+
+    Raises:
+        DataError: There is none.
+    """
+    walk = walk_files(folder)
+    files = [file for file in walk.files if file.suffix.lower() == ".json"]
+    if not files:
+        reasons = "".join(f" ({str(path)!r}: {reason})" for path, reason in walk.left_out[:1])
+        raise DataError(f"{str(folder)!r} holds no .json file of labelme{reasons}.")
+    return Walk(files, walk.left_out)
 
 
 def read_labelme(file: Path) -> LabelmeFile | None:

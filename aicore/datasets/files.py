@@ -18,11 +18,6 @@ def join_path(root: str | Path, path: str | Path = "") -> Path:
     return Path(os.path.normpath(Path(root).expanduser() / path))
 
 
-def is_hidden(path: Path, folder: Path) -> bool:
-    """Tells whether a path below ``folder`` is one of ``._a.png`` or ``.thumbnails/a.png``."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
 def read_lines(file: Path) -> list[str]:
     """Returns the lines of a text file.
 

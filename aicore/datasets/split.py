@@ -56,7 +56,7 @@ def find_items(
     if not root.is_dir():
         near = [folder.name for folder in root.parent.glob("*/")]
         raise DataError(f"{str(root)!r} is not a folder.{did_you_mean(root.name, near)}")
-    found = [path.relative_to(root).as_posix() for path in find_images(root)]
+    found = [path.relative_to(root).as_posix() for path in find_images(root).files]
     paths = sorted(path for path in found if include is None or PurePosixPath(path).match(include))
     if not paths:
         raise DataError(

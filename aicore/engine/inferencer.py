@@ -156,7 +156,7 @@ class Inferencer(BaseInferencer):
         items = [inputs] if isinstance(inputs, str | Path | np.ndarray) else list(inputs)
         found: list[ImageInput] = []
         for item in items:
-            found += [item] if isinstance(item, np.ndarray) else find_images(item)
+            found += [item] if isinstance(item, np.ndarray) else find_images(item).files
         return found
 
     def _init_model(self, cfg: Config, _: str, device: str = "cpu") -> nn.Module:

@@ -1,14 +1,93 @@
-"""Writing files whole or not at all."""
+"""Finding files below a folder; writing files whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 TEMPORARY_SUFFIX = ".tmp"
+
+FOLDER, MISSING = "a folder", "no such file"
+_KINDS = {
+    stat.S_IFIFO: "a named pipe, no file",
+    stat.S_IFSOCK: "a socket, no file",
+    stat.S_IFCHR: "a device, no file",
+    stat.S_IFBLK: "a device, no file",
+}
+
+
+class Walk(NamedTuple):
+    """What lies below a folder."""
+
+    files: list[Path]
+    """Regular files, sorted by path."""
+    left_out: list[tuple[Path, str]]
+    """What is not among them, and why: ``permission denied``, ``a link to nothing``."""
+
+
+def walk_files(folder: str | Path) -> Walk:
+    """Finds the files below a folder, to its last subfolder; links are followed, none is opened.
+
+    A folder that several links lead to is read once, below its own name if that is below
+    ``folder`` too; so loops end. Hidden files and folders (``.thumbnails``, ``._a.png``) are passed
+    over without a word. A folder that does not exist is left out as any that cannot be read.
+
+    Args:
+        folder: May be a link itself; names need not be UTF-8.
+
+    Returns:
+        The files; and folders that cannot be read or were read before, links to nothing, named
+        pipes, sockets and devices.
+    """
+    walk = Walk([], [])
+    names: dict[tuple[int, int], Path] = {}
+    folders, links = [Path(folder)], []
+    while folders or links:
+        # Links come last, so that a folder keeps its own name.
+        path = folders.pop() if folders else links.pop(0)
+        try:
+            status = path.stat()
+            first = names.setdefault((status.st_dev, status.st_ino), path)
+            if first is not path:
+                walk.left_out.append((path, f"a link to {str(first)!r}, which is read already"))
+                continue
+            with os.scandir(path) as entries:
+                visible = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
+        except OSError as error:
+            walk.left_out.append((path, (error.strerror or str(error)).lower()))
+            continue
+        for entry in visible:
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:
+                is_folder = is_file = False
+            if is_folder:
+                (links if entry.is_symlink() else folders).append(Path(entry))
+            elif is_file:
+                walk.files.append(Path(entry))
+            else:
+                walk.left_out.append((Path(entry), why_no_file(Path(entry))))
+    walk.files.sort()
+    walk.left_out.sort()
+    return walk
+
+
+def why_no_file(path: Path) -> str:
+    """Returns why a path is no regular file, or a link to one; nothing if it is.
+
+    Of a folder, or where there is nothing, it is ``FOLDER`` or ``MISSING``.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link to nothing" if path.is_symlink() else MISSING
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), FOLDER)
 
 
 @contextmanager

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from aicore.errors import DataError, ImageError
+from aicore.runtime.files import FOLDER, MISSING, Walk, walk_files, why_no_file
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+NO_IMAGE = "no image by its suffix"
+"""Why a walk left a file out, see :func:`images_among`."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xae\x42\x60\x82"
@@ -91,25 +95,37 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise ImageError(path, _lower_first(error.strerror or str(error))) from error
 
 
-def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
+def find_images(inputs: str | Path | Iterable[str | Path]) -> Walk:
     """Finds image files by files, folders and globs, in the order given, each file once.
 
     A file is taken whatever its suffix. Of a folder (searched to its last subfolder) and of a
     glob such as ``parts/**/*_top.png`` the files with one of ``IMAGE_SUFFIXES`` are taken, sorted
-    by path; hidden ones (``.thumbnails/a.png``, ``._a.png``) are not.
+    by path; hidden ones (``.thumbnails/a.png``, ``._a.png``) are not. What is passed over
+    otherwise is told as :func:`walk_files` tells it.
 
     Args:
         inputs: One path or glob, or several.
 
     Raises:
-        DataError: A path does not exist, a glob matches nothing, or no image is there.
+        DataError: A path does not exist or cannot be used, a glob matches nothing, or no image is
+            there.
     """
     if isinstance(inputs, (str, Path)):
         inputs = [inputs]
     found: dict[Path, None] = {}
+    left_out: dict[tuple[Path, str], None] = {}
     for item in inputs:
-        found.update(dict.fromkeys(_find_images_of(Path(item))))
-    return list(found)
+        walk = _find_images_of(Path(item))
+        found.update(dict.fromkeys(walk.files))
+        left_out.update(dict.fromkeys(walk.left_out))
+    return Walk(list(found), list(left_out))
+
+
+def images_among(walk: Walk) -> Walk:
+    """Returns what is left of a walk if files that do not end as images do are left out too."""
+    images = [file for file in walk.files if file.suffix.lower() in IMAGE_SUFFIXES]
+    others = [(file, NO_IMAGE) for file in walk.files if file.suffix.lower() not in IMAGE_SUFFIXES]
+    return Walk(images, walk.left_out + others)
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -194,27 +210,61 @@ def _decode(path: str | Path, data: bytes) -> np.ndarray:
     return image
 
 
-def _find_images_of(path: Path) -> list[Path]:
+def _find_images_of(path: Path) -> Walk:
     """Finds the images of one file, folder or glob."""
-    if path.is_file():
-        return [path]
-    is_folder = path.is_dir()
-    pattern = f"{glob.escape(str(path))}/**/*" if is_folder else str(path)
-    # Unlike Path.glob, this takes absolute patterns and leaves hidden files and folders out.
-    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
-    files = [match for match in matches if match.is_file()]
-    images = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
-    if images:
+    reason = why_no_file(path)
+    if not reason:
+        return Walk([path], [])
+    if reason == FOLDER:
+        walk = walk_files(path)
+    elif reason == MISSING or glob.has_magic(str(path)):
+        walk = _match(path)
+    else:
+        raise DataError(f"{str(path)!r} cannot be used: {reason}. Give an image or a folder.")
+    images = images_among(walk)
+    if images.files:
         return images
-    if not is_folder and not matches:
+    if reason != FOLDER and not any(walk):
         raise DataError(
             f"No such file or folder, and no match as a glob: {path}. Give an image, a folder of "
             f"images or a glob such as 'parts/*.png'."
         )
     raise DataError(
-        f"No image in {path}: {len(files)} files were found there, none ends in {_suffix_list()}. "
-        f"Give a folder or a glob with images, such as {path if is_folder else 'parts'}/part_1.png."
+        f"No image in {path}: {len(walk.files)} files were found there, none ends in "
+        f"{_suffix_list()}. Give a folder or a glob with images, such as "
+        f"{path if reason == FOLDER else 'parts'}/part_1.png."
     )
+
+
+def _match(pattern: Path) -> Walk:
+    """Finds the files that a glob names; ``**`` stands for any number of folders."""
+    if "**" not in pattern.parts:
+        matches = sorted(map(Path, glob.glob(str(pattern))))  # noqa: PTH207  (absolute ones too)
+        reasons = {match: why_no_file(match) for match in matches}
+        others = [
+            (match, reason) for match, reason in reasons.items() if reason not in ("", FOLDER)
+        ]
+        return Walk([match for match, reason in reasons.items() if not reason], others)
+    start = pattern.parts.index("**")
+    walk = Walk([], [])
+    for folder in sorted(glob.glob(str(Path(*pattern.parts[:start])))):  # noqa: PTH207
+        below = walk_files(folder)
+        walk.files.extend(
+            file
+            for file in below.files
+            if _fits(file.relative_to(folder).parts, pattern.parts[start:])
+        )
+        walk.left_out.extend(below.left_out)
+    return walk
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tells whether the parts of a path fit those of a glob with ``**``."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _cut_off(data: bytes) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as run_lengths
 from tqdm import tqdm
 
-from aicore.datasets.annotations import read_coco, read_labelme, stated_size
+from aicore.datasets.annotations import find_labelme, read_coco, read_labelme, stated_size
 from aicore.datasets.conversion import (
     Summary,
     choose_classes,
@@ -128,10 +128,10 @@ def convert_labelme(
     Raises:
         DataError: There is no such file, one is not of labelme's form, or ``out`` cannot be used.
     """
-    files = sorted(folder.rglob("*.json"))
-    if not files:
-        raise DataError(f"{str(folder)!r} holds no .json file of labelme.")
+    files, left_out = find_labelme(folder)
     summary, found = Summary(), []
+    for path, reason in left_out:
+        summary.drop(reason, str(path))
     for file in files:
         content = read_labelme(file)
         if content is None:

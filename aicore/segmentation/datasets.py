@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
 from aicore.datasets.files import (
-    is_hidden,
     join_path,
     read_labels,
     read_lines,
@@ -26,7 +25,8 @@ from aicore.datasets.files import (
 from aicore.datasets.headers import fault_of_size, image_size
 from aicore.errors import ConfigError, DataError
 from aicore.registry import DATASETS
-from aicore.runtime.images import IMAGE_SUFFIXES
+from aicore.runtime.files import walk_files
+from aicore.runtime.images import IMAGE_SUFFIXES, images_among
 from aicore.segmentation.masks import IGNORE, build_mask_format
 
 _TWO_FILES = re.compile(
@@ -212,12 +212,8 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
     # ---- files ----
 
     def _from_folder(self) -> list[tuple[Path, Path]]:
-        files = sorted(
-            path
-            for path in self.split.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path, self.split)
-        )
-        pairs = [(path, self._mask_of(path)) for path in files]
+        walk = images_among(walk_files(self.split))
+        pairs = [(path, self._mask_of(path)) for path in walk.files]
         # Masks may lie beside their images: those are no images themselves.
         masks = {mask for image, mask in pairs if mask != image}
         return [(image, mask) for image, mask in pairs if image not in masks]

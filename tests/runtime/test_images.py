@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 import struct
 import subprocess
@@ -339,18 +340,23 @@ def names(paths, root) -> list[str]:
 
 
 def test_find_images_in_folder(tree):
-    found = names(find_images(tree), tree)
+    found = names(find_images(tree).files, tree)
     assert found == ["[x]/1.png", "a/1.jpg", "a/deep/er/0.bmp", "b/10.tiff", "b/2.PNG"]
-    assert names(find_images(str(tree / "[x]")), tree) == ["[x]/1.png"]
+    assert names(find_images(str(tree / "[x]")).files, tree) == ["[x]/1.png"]
 
 
 def test_find_images_by_file_glob_and_order(tree, monkeypatch):
     inputs = [tree / "b", str(tree / "a" / "*"), tree / "b" / "2.PNG", str(tree / "[x]/1.png")]
-    assert names(find_images(inputs), tree) == ["b/10.tiff", "b/2.PNG", "a/1.jpg", "[x]/1.png"]
-    assert names(find_images(str(tree / "**" / "*.bmp")), tree) == ["a/deep/er/0.bmp"]
-    assert find_images(tree / "a" / "notes.txt") == [tree / "a" / "notes.txt"]
+    assert names(find_images(inputs).files, tree) == [
+        "b/10.tiff",
+        "b/2.PNG",
+        "a/1.jpg",
+        "[x]/1.png",
+    ]
+    assert names(find_images(str(tree / "**" / "*.bmp")).files, tree) == ["a/deep/er/0.bmp"]
+    assert find_images(tree / "a" / "notes.txt").files == [tree / "a" / "notes.txt"]
     monkeypatch.chdir(tree)
-    assert find_images("a/*.jpg") == [Path("a/1.jpg")]
+    assert find_images("a/*.jpg").files == [Path("a/1.jpg")]
 
 
 def test_find_images_says_what_was_tried(tree):
@@ -362,6 +368,44 @@ def test_find_images_says_what_was_tried(tree):
         find_images(tree / "empty")
     with pytest.raises(DataError, match=r"\*\.txt: 1 files were found there"):
         find_images(tree / "a" / "*.txt")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("**", ["[x]/1.png", "a/1.jpg", "a/deep/er/0.bmp", "b/10.tiff", "b/2.PNG"]),
+        ("**/deep/**/*", ["a/deep/er/0.bmp"]),
+        ("**/b/1*", ["b/10.tiff"]),
+        ("[ab]/**/?.*", ["a/1.jpg", "a/deep/er/0.bmp", "b/2.PNG"]),
+        (".hidden/*", [".hidden/1.png"]),
+    ],
+)
+def test_find_images_by_globs_of_folders(tree, pattern, expected):
+    assert names(find_images(tree / pattern).files, tree) == expected
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "**/*", "b/*", "b/**/*.*"])
+def test_find_images_ends_at_loops_and_opens_files_alone(tree, pattern):
+    (tree / "b/loop").symlink_to(tree)
+    os.mkfifo(tree / "b/pipe.png")
+    (tree / "b/gone.png").symlink_to("nowhere")
+    (tree / "0.png").touch()
+
+    found = find_images(tree / pattern)
+
+    assert len({path.resolve() for path in found.files}) == len(found.files) > 0
+    if pattern != "*":
+        reasons = {path.relative_to(tree).as_posix(): reason for path, reason in found.left_out}
+        assert reasons["b/pipe.png"] == "a named pipe, no file"
+        assert reasons["b/gone.png"] == "a link to nothing"
+
+
+def test_find_images_refuses_what_is_no_file(tree):
+    os.mkfifo(tree / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png' cannot be used: a named pipe, no file"):
+        find_images(tree / "pipe.png")
+    with pytest.raises(DataError, match="cannot be used: file name too long"):
+        find_images(tree / ("a" * 300))
 
 
 # Arrays -------------------------------------------------------------------------------------

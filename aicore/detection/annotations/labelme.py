@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from aicore.datasets.annotations import LabelmeFile, read_labelme, stated_size
+from aicore.datasets.annotations import LabelmeFile, find_labelme, read_labelme, stated_size
 from aicore.detection.annotations.boxes import AnnotatedImage, Annotations, Box, to_corners
 from aicore.detection.annotations.layout import Layout
 from aicore.detection.annotations.voc import declared_classes
@@ -39,10 +39,9 @@ def read_folder(folder: Path) -> Annotations:
     Raises:
         DataError: There is no such file, or one is no JSON file.
     """
-    files = sorted(folder.rglob("*.json"))
-    if not files:
-        raise DataError(f"{str(folder)!r} holds no .json file of labelme.")
+    files, left_out = find_labelme(folder)
     annotations = Annotations(folder, (), [], "shape")
+    annotations.faults += [(reason, str(path)) for path, reason in left_out]
     for file in files:
         content = read_labelme(file)
         if content is None:

@@ -7,14 +7,14 @@ from pathlib import Path, PurePath
 
 from aicore.datasets.base import require_images
 from aicore.datasets.files import (
-    is_hidden,
     join_path,
     read_lines,
     relative_below,
     with_image_suffix,
 )
 from aicore.errors import ConfigError, DataError
-from aicore.runtime.images import IMAGE_SUFFIXES
+from aicore.runtime.files import walk_files
+from aicore.runtime.images import IMAGE_SUFFIXES, images_among
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,7 @@ class Layout:
         return images
 
     def _from_folder(self) -> list[Path]:
-        return sorted(
-            path
-            for path in self.source.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path, self.source)
-        )
+        return images_among(walk_files(self.source)).files
 
     def _from_list(self) -> list[Path]:
         if not self.source.is_file():
