@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mmdet.datasets.base_det_dataset import BaseDetDataset
 
+from aicore.datasets.annotations import wrong_size
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
 from aicore.datasets.files import join_path
 from aicore.datasets.headers import image_sizes
@@ -21,7 +22,7 @@ from aicore.detection.annotations import (
     fault_of,
     read_annotations,
 )
-from aicore.detection.annotations.boxes import describe, wrong_size
+from aicore.detection.annotations.boxes import describe
 from aicore.errors import ConfigError, DataError, did_you_mean
 from aicore.registry import DATASETS
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from aicore.detection.annotations.boxes import wrong_size
+from aicore.datasets.annotations import wrong_size
 from aicore.errors import DataError, ImageError
 from aicore.registry import TRANSFORMS
 

@@ -56,6 +56,8 @@ def boxes(annotations) -> list[list[Box]]:
         ((0, 40, 10, 50), "lies wholly outside"),
         ((-9, 0, 0, 10), "lies wholly outside"),
         ((0, -9, 10, 0), "lies wholly outside"),
+        ((0, 0, 121, 10), "lies far outside"),
+        ((0, 0, 10, 1e12), "lies far outside"),
     ],
 )
 def test_what_is_wrong_with_a_box(corners, fault):
@@ -179,6 +181,12 @@ def test_coco(root):
         ({"category_id": 1, "bbox": [0, 0, 5, 6]}, "its category_id 1 is not among the categories"),
         ({"category_id": [2], "bbox": [0, 0, 5, 6]}, "its category_id [2] is not among"),
         ({"category_id": 2}, "has no bbox"),
+        ({"category_id": 2, "bbox": [], "segmentation": []}, "has no bbox"),
+        ({"category_id": 2, "segmentation": {"counts": "x"}}, "has no bbox, only run lengths"),
+        ({"category_id": 2, "segmentation": [[1, 2, 3, 4]]}, "a polygon of fewer than 3 points"),
+        ({"category_id": 2, "segmentation": [[1, 2, 3, 4, 5, 1e12]]}, "lies far outside"),
+        ({"category_id": 2, "segmentation": [[1, 2, 3, 4, 5, 1e4]]}, "lies far outside"),
+        ({"category_id": 2, "bbox": [0, 0, 5, 6], "iscrowd": "x"}, "its iscrowd is 'x', expected"),
         ({"category_id": 2, "bbox": [0, 0, 5]}, "its box is [0, 0, 5], expected four finite"),
         ({"category_id": 2, "bbox": [0, 0, 5, "x"]}, "expected four finite numbers"),
         ({"category_id": 2, "bbox": [0, 0, 5, float("nan")]}, "expected four finite numbers"),
@@ -193,6 +201,17 @@ def test_faulty_annotations_of_coco(root, annotation, fault):
     ((box,), _) = boxes(read("coco", root, "train"))
 
     assert fault in fault_of(box, SIZE)
+
+
+@pytest.mark.parametrize("segmentation", [[[10, 5, 30, 8, 20, 15]], [10, 5, 30, 8, 20, 15]])
+@pytest.mark.parametrize("box", [{}, {"bbox": None}, {"bbox": []}])
+def test_the_box_around_polygons_of_coco(root, box, segmentation):
+    annotation = {"category_id": "2", "iscrowd": "1", "segmentation": segmentation, **box}
+    write(root, "annotations/train.json", coco([annotation]))
+
+    ((found,), _) = boxes(read("coco", root, "train"))
+
+    assert found == Box(1, "scratch", (10, 5, 30, 15), ignored=True)
 
 
 def test_an_annotation_of_no_image(root):
@@ -409,7 +428,7 @@ def test_a_wrong_data_yaml(root, text, reason):
         ("spot 0.5 0.5 0.1 0.1", "begins with 'spot', expected the index of a class"),
         ("0 0.5 0.5 0 0.1", "has no width"),
         ("0 0.5 0.5 -0.1 0.1", "is inverted"),
-        ("0 30 20 10 10", "lies wholly outside"),  # pixels in place of shares
+        ("0 30 20 10 10", "lies far outside"),  # pixels in place of shares
     ],
 )
 def test_faulty_lines_of_yolo(root, line, fault):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from aicore.datasets.annotations import is_far_outside
+
 Corners = tuple[float, float, float, float]
 
 
@@ -85,19 +87,6 @@ def to_corners(values: Sequence[object]) -> Corners:
     return numbers  # type: ignore[return-value]
 
 
-def wrong_size(stated: tuple[int, int], size: tuple[int, int]) -> str:
-    """Returns the sentence on an image of another size than its annotation states.
-
-    Args:
-        stated: Height and width in the annotation.
-        size: Height and width of the image.
-    """
-    return (
-        f"the annotation is for an image of {stated[1]} x {stated[0]} pixels (width x height), but "
-        f"the file has {size[1]} x {size[0]}: the boxes would lie in the wrong place"
-    )
-
-
 def fault_of(box: Box, size: tuple[int, int] | None) -> str:
     """Returns why a box cannot be used, a clause; empty for a sound one.
 
@@ -112,6 +101,8 @@ def fault_of(box: Box, size: tuple[int, int] | None) -> str:
         return "is inverted: its right or bottom edge comes before its left or top one"
     if right == left or bottom == top:
         return "has no width or no height"
+    if is_far_outside(*box.corners, size):
+        return "lies far outside the image"
     if size and (left >= size[1] or top >= size[0] or right <= 0 or bottom <= 0):
         return "lies wholly outside the image"
     return ""

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from aicore.datasets.annotations import CocoFile, read_coco, stated_size
-from aicore.detection.annotations.boxes import AnnotatedImage, Annotations, Box, to_corners
+import numpy as np
+
+from aicore.datasets.annotations import (
+    CocoFile,
+    as_bool,
+    as_id,
+    coco_polygons,
+    read_coco,
+    stated_size,
+)
+from aicore.detection.annotations.boxes import (
+    AnnotatedImage,
+    Annotations,
+    Box,
+    Corners,
+    to_corners,
+)
 from aicore.detection.annotations.layout import Layout
 from aicore.errors import DataError
 
@@ -33,7 +49,7 @@ def read_file(file: Path, image_root: Path) -> Annotations:
             image_root / entry.file_name,
             stated_size(entry.height, entry.width),
             file,
-            boxes=[_box(annotation, coco.categories) for annotation in entry.annotations],
+            boxes=[_box(annotation, coco) for annotation in entry.annotations],
             id=entry.id if isinstance(entry.id, int) else None,
         )
         for entry in coco.images
@@ -44,20 +60,36 @@ def read_file(file: Path, image_root: Path) -> Annotations:
     return Annotations(file, classes, images, "annotation", strays)
 
 
-def _box(annotation: dict[str, Any], categories: dict[Any, str]) -> Box:
-    number, category = annotation.get("id", "?"), annotation.get("category_id")
-    label = categories.get(category) if isinstance(category, int | str) else None
-    if label is None:
-        return Box(number, "", fault=f"its category_id {category!r} is not among the categories")
-    values = annotation.get("bbox")
-    if not isinstance(values, list):
-        return Box(number, label, fault="has no bbox")
+def _box(annotation: dict[str, Any], coco: CocoFile) -> Box:
+    number, label = annotation.get("id", "?"), ""
     try:
-        left, top, width, height = to_corners(values)
+        label = coco.label_of(annotation)
+        corners = _corners(annotation)
     except ValueError as error:
         return Box(number, label, fault=str(error))
-    corners = left, top, left + width, top + height
-    return Box(number, label, corners, bool(annotation.get("iscrowd")))
+    try:
+        return Box(number, label, corners, as_bool(annotation.get("iscrowd")))
+    except ValueError as error:
+        return Box(number, label, fault=f"its iscrowd {error}")
+
+
+def _corners(annotation: dict[str, Any]) -> Corners:
+    """Returns the edges of ``bbox``; without it those around the polygons.
+
+    Raises:
+        ValueError: There is neither, or it cannot be used; the message is a clause.
+    """
+    values = annotation.get("bbox")
+    if isinstance(values, list) and values:
+        left, top, width, height = to_corners(values)
+        return left, top, left + width, top + height
+    if not annotation.get("segmentation"):
+        raise ValueError("has no bbox")
+    if isinstance(annotation["segmentation"], dict):
+        raise ValueError("has no bbox, only run lengths")
+    # Their size is not known here: fault_of compares the box with it.
+    points = np.concatenate(coco_polygons(annotation["segmentation"], None))
+    return (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
 
 
 def _refuse_twins(file: Path, coco: CocoFile) -> None:
@@ -65,8 +97,11 @@ def _refuse_twins(file: Path, coco: CocoFile) -> None:
 
     Some tools write a category above the classes that has the name of one of them.
     """
-    asked = (a.get("category_id") for image in coco.images for a in image.annotations)
-    used = {key for key in asked if isinstance(key, int | str)}
+    used: set[int | str] = set()
+    for image in coco.images:
+        for annotation in image.annotations:
+            with suppress(ValueError):  # is told as the fault of its box
+                used.add(as_id(annotation.get("category_id")))
     seen: dict[str, Any] = {}
     for key, name in coco.categories.items():
         if key not in used:
