@@ -6,7 +6,6 @@ object, ``task = dict(type='aicore.Classification')``, and shared code calls the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ import numpy as np
 from mmengine.structures import BaseDataElement
 
 from aicore.registry import TASKS
+from aicore.runtime.files import as_json, atomic_write, naming
 
 
 class Task(Protocol):
@@ -74,7 +74,66 @@ def inspection_record(
     return record
 
 
+_BEGIN, _END = b"[\n", b"\n]\n"
+
+
 def write_records(file: Path, records: list[dict[str, Any]]) -> None:
-    """Writes records as a JSON list, one record a line."""
-    lines = (json.dumps(record, ensure_ascii=False) for record in records)
-    file.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+    """Writes records as a JSON list, one record a line; all of them or, in an error, none."""
+    with atomic_write(file) as stream:
+        stream.write(_BEGIN + b",\n".join(map(as_json, records)) + _END)
+
+
+class RecordWriter:
+    """Writes records as they come, in the form of :func:`write_records`.
+
+    They go to a temporary file beside ``file``, a whole list after each record, which takes its
+    name when the writer closes. An error or an interrupt in the block closes it too: what was
+    finished is kept. Where nothing was, ``file`` stays as it was.
+
+    Args:
+        file: The file to write; its folder exists.
+
+    Raises:
+        OSError: The file cannot be written.
+
+    Example:
+        >>> with RecordWriter(folder / 'predictions.json') as writer:  # doctest: +SKIP
+        ...     for record in records:
+        ...         writer.write(record)
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._count = 0
+        self._context = atomic_write(file)
+        # Unbuffered: a write that failed must not be tried again when the writer closes.
+        self._stream = self._context.__enter__().raw
+        self._stream.write(_BEGIN + _END)
+        self._length = len(_BEGIN)  # without the end
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Adds a record."""
+        line = (b",\n" if self._count else b"") + as_json(record)
+        left = memoryview(line + _END)
+        with naming(self._file):
+            self._stream.seek(self._length)
+            while left:
+                left = left[self._stream.write(left) :]
+        self._length += len(line)
+        self._count += 1
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Gives the file its name, unless an ``error`` came before the first record."""
+        if self._count or error is None:
+            # Over a record that could be written in part only.
+            self._stream.seek(self._length)
+            self._stream.write(_END)
+            self._stream.truncate()
+            error = None
+        self._context.__exit__(error and type(error), error, None)
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.close(error)

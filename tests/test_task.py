@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import resource
 
 import pytest
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 
 from aicore.classification import Classification
-from aicore.task import build_task, inspection_record, write_records
+from aicore.task import RecordWriter, build_task, inspection_record, write_records
 
 CLASSES = ("good", "scratch")
 
@@ -82,3 +83,98 @@ def test_no_records(tmp_path):
     write_records(tmp_path / "r.json", [])
 
     assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8")) == []
+
+
+@pytest.fixture
+def small_disk():
+    """Files of 1000 bytes at most; a larger one fails as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_name_that_is_not_utf8_loads_as_the_same_name(tmp_path):
+    records = [{"image": "ng_\udcc1\udce3.png"}]
+
+    write_records(tmp_path / "r.json", records)
+
+    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8")) == records
+
+
+def test_a_number_that_is_none_leaves_the_old_records(tmp_path):
+    file = tmp_path / "r.json"
+    write_records(file, [{"image": "a.png"}])
+
+    with pytest.raises(ValueError, match="JSON"):
+        write_records(file, [{"image": "b.png", "pred_score": float("nan")}])
+
+    assert json.loads(file.read_text(encoding="utf-8")) == [{"image": "a.png"}]
+
+
+def test_a_full_disk_leaves_the_old_records(tmp_path, small_disk):
+    file = tmp_path / "r.json"
+    write_records(file, [{"image": "a.png"}])
+
+    with pytest.raises(OSError, match=r"r\.json"):
+        write_records(file, [{"image": "b" * 300}] * 4)
+
+    assert json.loads(file.read_text(encoding="utf-8")) == [{"image": "a.png"}]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_records_that_come_one_by_one_make_the_same_file(tmp_path, count):
+    records = [{"image": f"零件_{index}.png"} for index in range(count)]
+    write_records(tmp_path / "at_once.json", records)
+
+    with RecordWriter(tmp_path / "r.json") as writer:
+        for record in records:
+            writer.write(record)
+
+    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8")) == records
+    if records:
+        assert (tmp_path / "r.json").read_bytes() == (tmp_path / "at_once.json").read_bytes()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_was_finished_before_an_error_is_kept(tmp_path, error):
+    file = tmp_path / "r.json"
+
+    with pytest.raises(error), RecordWriter(file) as writer:
+        writer.write({"image": "a.png"})
+        raise error
+
+    assert json.loads(file.read_text(encoding="utf-8")) == [{"image": "a.png"}]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_error_before_the_first_record_leaves_the_old_ones(tmp_path):
+    file = tmp_path / "r.json"
+    write_records(file, [{"image": "a.png"}])
+
+    with pytest.raises(ValueError, match="early"), RecordWriter(file):
+        raise ValueError("early")
+
+    assert json.loads(file.read_text(encoding="utf-8")) == [{"image": "a.png"}]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_disk_that_becomes_full_keeps_the_whole_records(tmp_path, small_disk):
+    file = tmp_path / "r.json"
+    record = {"image": "b" * 300}
+
+    with pytest.raises(OSError, match=r"r\.json"), RecordWriter(file) as writer:
+        for _ in range(4):
+            writer.write(record)
+
+    assert json.loads(file.read_text(encoding="utf-8")) == [record] * 3
+
+
+def test_the_temporary_file_is_a_whole_list_after_each_record(tmp_path):
+    writer = RecordWriter(tmp_path / "r.json")
+    for count in range(1, 3):
+        writer.write({"image": "a.png"})
+
+        (temporary,) = tmp_path.iterdir()
+        assert json.loads(temporary.read_bytes()) == [{"image": "a.png"}] * count
+    writer.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -91,7 +93,7 @@ def why_no_file(path: Path) -> str:
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_write(path: str | Path) -> Iterator[BufferedWriter]:
     """Opens a temporary file beside ``path``, which takes its name once all is on the disk.
 
     Whatever happens in between (an error, a full disk, a killed process, a power cut), ``path``
@@ -105,19 +107,50 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         The temporary file, open for writing bytes.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: The file cannot be written; it names ``path``.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        with naming(path, instead_of=temporary):
+            with temporary.open("wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what ended the writing is told, not this
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: str | Path, instead_of: Path | None = None) -> Iterator[None]:
+    """Lets an ``OSError`` name ``path`` where it names no file, as of a full disk.
+
+    Args:
+        path: What is being written.
+        instead_of: Another file whose name means nothing to the user.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(instead_of):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def as_json(value: Any, indent: int | None = None) -> bytes:
+    """Returns a value as JSON in UTF-8 that any reader takes: without NaN and infinity.
+
+    A name that is not UTF-8 (python holds its bytes as surrogates) becomes escapes, which load as
+    the same name again.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _sync_folder(folder: Path) -> None:

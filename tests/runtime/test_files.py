@@ -192,3 +192,10 @@ def test_names_are_kept_whatever_they_hold(tmp_path):
 
     assert sorted(os.fsencode(file.name) for file in walk.files) == sorted(names)
     assert walk.left_out == []
+
+
+def test_an_error_names_the_file_not_the_temporary_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "none" / "a.bin"):
+        pass
+
+    assert caught.value.filename == str(tmp_path / "none" / "a.bin")
