@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import signal
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -46,11 +46,26 @@ class SeededLoader(DataLoader):
             worker_init_fn=partial(_init_worker, then=loader.worker_init_fn),
             **{name: getattr(loader, name) for name in _KEPT},
         )
+        self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
         # Else python would ask the workers to end by a signal, which they leave to the run.
         atexit.register(_close, weakref.ref(self))
 
+    def __iter__(self) -> Iterator[Any]:
+        """Begins an epoch; :meth:`close` ends its workers, wherever it is left."""
+        iterator = super().__iter__()
+        self._iterators.add(iterator)
+        return iterator
+
     def close(self) -> None:
-        """Ends persistent workers; left to the garbage collector they take 5 seconds each."""
+        """Ends the workers.
+
+        An error that left an epoch keeps its iterator, and so the workers, alive; persistent ones
+        take 5 seconds each when they are left to the garbage collector.
+        """
+        for iterator in self._iterators if self.num_workers else ():
+            iterator._shutdown_workers()  # torch has no public way
+            for worker in iterator._workers:
+                worker.kill()  # one that hangs in a read or a transform
         self._iterator = None
 
 

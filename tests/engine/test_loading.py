@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -85,3 +86,41 @@ loader = SeededLoader(plain, seed=0)
 list(loader)
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=100)  # of 300 it would wait
+
+
+class Broken(Numbers):
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        if index == 4:
+            raise ValueError("a bug")
+        return super().__getitem__(index)
+
+
+class Endless(Numbers):
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        while True:
+            time.sleep(1)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_closing_ends_the_workers_of_an_epoch_that_an_error_has_left(persistent):
+    plain = DataLoader(Broken(), batch_size=3, num_workers=2, persistent_workers=persistent)
+    loader = SeededLoader(plain, seed=0)
+    with pytest.raises(ValueError, match="a bug") as caught:
+        list(loader)
+    assert len(multiprocessing.active_children()) == 2
+
+    loader.close()
+
+    assert not multiprocessing.active_children()
+    assert "a bug" in str(caught.value)  # which holds the frames, and so the iterator
+
+
+def test_a_worker_that_hangs_is_killed(monkeypatch):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)  # seconds
+    loader = SeededLoader(DataLoader(Endless(), num_workers=1), seed=0)
+    iterator = iter(loader)
+
+    loader.close()
+
+    assert not multiprocessing.active_children()
+    del iterator

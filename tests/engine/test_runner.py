@@ -1,16 +1,24 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 
+from aicore.apis import test as run_test
 from aicore.apis import train
 from aicore.apis.setup import build_runner
 from aicore.config import load_config
 from aicore.errors import CheckpointError, ConfigError
+from aicore.registry import TRANSFORMS
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def losses_and_rates(work_dir) -> list[dict]:
@@ -258,3 +266,63 @@ def test_a_hook_of_the_base_config_can_be_left_out(small_config, tmp_path):
 
     assert not {"SummaryHook", "IterTimerHook", "LoggerHook"} & names
     assert "CheckpointHook" in names
+
+
+# ---- running ----
+
+
+@TRANSFORMS.register_module()
+class BrokenTransform:
+    """A transform with a bug."""
+
+    def __call__(self, results: dict) -> dict:
+        raise ZeroDivisionError("a bug")
+
+
+BROKEN = [dict(type="aicore.BrokenTransform")]
+
+
+@pytest.mark.parametrize("stage", ["train", "val"])
+def test_an_error_in_a_worker_ends_all_workers(small_config, tmp_path, stage):
+    options = {"num_workers": 2, f"{stage}_dataloader.dataset.pipeline": BROKEN}
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        train(small_config(), work_dir=tmp_path / "run", options=options)
+
+    assert not multiprocessing.active_children()
+    assert "a bug" in str(caught.value)  # which holds the frames, and so the loader
+
+
+def test_an_error_in_a_worker_of_a_test_ends_all_workers(trained, tmp_path):
+    options = {"num_workers": 2, "test_dataloader.dataset.pipeline": BROKEN}
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_test(trained.config, trained.checkpoint, out=tmp_path, options=options)
+
+    assert not multiprocessing.active_children()
+    assert "a bug" in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["tools/train.py", "tools/test.py"])
+def test_a_process_with_an_error_in_a_worker_ends(trained, tmp_path, tool):
+    no_image = "dict(dataset=dict(pipeline=[dict(type='Normalize', mean=[0], std=[1])]))"
+    config = tmp_path / "broken.py"
+    config.write_text(
+        f"_base_ = {str(trained.config)!r}\nnum_workers = 2\n"
+        f"train_dataloader = {no_image}\ntest_dataloader = {no_image}\n"
+    )
+    arguments = [config, "--work-dir", tmp_path]
+    if tool == "tools/test.py":
+        arguments = [config, trained.checkpoint, "--out", tmp_path]
+
+    done = subprocess.run(
+        [sys.executable, tool, *map(str, arguments)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=150,  # seconds; for workers that are still there it would wait 300
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("KeyError: 'img'")
