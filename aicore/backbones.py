@@ -11,7 +11,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from aicore.engine.checkpoint import inference_weights, read_checkpoint
+from aicore.engine.checkpoint import inference_weights, read_checkpoint, require_finite
 from aicore.errors import CheckpointError, ConfigError, did_you_mean
 from aicore.registry import MODELS
 
@@ -76,6 +76,7 @@ def _overlay_from_file(model_name: str, path: str, num_classes: int) -> dict[str
         key.removeprefix(_BACKBONE).removeprefix(_MODEL): weight.float()
         for key, weight in inference_weights(read_checkpoint(path)).items()
     }
+    require_finite(weights, path)
     with torch.device("meta"):
         own = timm.create_model(model_name, num_classes=num_classes).state_dict()
     head = _head_names(model_name)

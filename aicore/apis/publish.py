@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from aicore.engine.checkpoint import inference_weights, read_checkpoint
+from aicore.engine.checkpoint import checksums, inference_weights, read_checkpoint
 from aicore.errors import CheckpointError, ConfigError
 from aicore.runtime.files import atomic_write
 from aicore.version import __version__
@@ -50,11 +49,12 @@ def publish_model(
     if out is not None and Path(out).suffix != ".safetensors":
         raise ConfigError(f"--out {str(out)!r} has to end in .safetensors.")
     content = read_checkpoint(checkpoint, trust=trust)
-    weights = _own_memory(inference_weights(content), checkpoint)
-    digest = hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
+    weights = _own_memory(inference_weights(content))
     meta = {key: content["meta"][key] for key in _KEPT if key in content["meta"]}
-    meta.update(aicore_version=__version__, weights_sha256=digest)
+    meta["aicore_version"] = __version__
     texts = {key: json.dumps(value, default=_plain) for key, value in meta.items()}
+    texts |= checksums(weights, texts)
+    digest = json.loads(texts["weights_sha256"])
     name = f"{checkpoint.stem}-{digest[:8]}.safetensors"
     file = checkpoint.with_name(name) if out is None else Path(out).expanduser()
     # Not by save_file: it makes files that no one but their owner can read.
@@ -62,15 +62,8 @@ def publish_model(
     return file
 
 
-def _own_memory(weights: dict[str, Any], source: Path) -> dict[str, torch.Tensor]:
+def _own_memory(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Returns a copy of each tensor: safetensors refuses those that share memory (tied weights)."""
-    others = [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]
-    if others:
-        kind = type(weights[others[0]]).__name__
-        raise CheckpointError(
-            f"checkpoint {str(source)!r} cannot be published: its weight {others[0]!r} is a "
-            f"{kind}, not a tensor, which safetensors does not hold."
-        )
     return {
         key: value.clone(memory_format=torch.contiguous_format) for key, value in weights.items()
     }

@@ -137,7 +137,9 @@ def test_bad_checkpoint_ends_with_one_sentence(call_tool, tmp_path, wrong):
 def test_weight_that_is_no_tensor(tmp_path):
     torch.save({"state_dict": {"w": torch.ones(1), "note": "text"}}, tmp_path / "model.pth")
 
-    with pytest.raises(CheckpointError, match="'note' is a str, not a tensor"):
+    with pytest.raises(
+        CheckpointError, match=r"state_dict: 'note' is 'text', expected a plain tensor"
+    ):
         publish_model(tmp_path / "model.pth")
 
 

@@ -12,19 +12,14 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.model import BaseTTAModel, MMDistributedDataParallel
 from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 from torch import nn
 
 from aicore.engine.checkpoint import (
-    Fit,
     checkpoint_classes,
-    checkpoints_in,
     inference_weights,
-    load_weights,
     read_checkpoint,
-    write_checkpoint,
 )
 from aicore.errors import CheckpointError
 
@@ -364,160 +359,3 @@ def test_mmengines_exchange_of_both_is_undone(tmp_path, weights):
 
     assert equal(inference_weights(checkpoint), averaged)
     assert equal(checkpoint["state_dict"], weights)
-
-
-# ---- writing ----
-
-
-def test_what_is_written_is_read(tmp_path, weights):
-    write_checkpoint(tmp_path / "a.pth", {"state_dict": weights, "meta": {"epoch": 3}})
-
-    checkpoint = read_checkpoint(tmp_path / "a.pth")
-    assert equal(checkpoint["state_dict"], weights)
-    assert checkpoint["meta"] == {"epoch": 3}
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, weights):
-    with pytest.raises(CheckpointError, match=r"cannot be written: Not a directory"):
-        (tmp_path / "file").write_text("")
-        write_checkpoint(tmp_path / "file" / "a.pth", {"state_dict": weights})
-
-
-def test_the_newest_comes_first(tmp_path):
-    for age, name in enumerate(["epoch_10_iter_5.pth", "epoch_10.pth", "epoch_3.pth"]):
-        (tmp_path / name).write_bytes(b"")
-        os.utime(tmp_path / name, (age, age))  # of no account: copying can change it
-    (tmp_path / "best_accuracy_epoch_30.pth").write_bytes(b"")
-    (tmp_path / "epoch_x.pth").write_bytes(b"")
-
-    names = [file.name for file in checkpoints_in(tmp_path)]
-
-    assert names == ["epoch_10_iter_5.pth", "epoch_10.pth", "epoch_3.pth"]
-
-
-# ---- fitting ----
-
-
-@pytest.fixture
-def model():
-    return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-
-
-def test_everything_fits(model):
-    given = {key: torch.ones_like(weight) for key, weight in model.state_dict().items()}
-
-    fit = load_weights(model, given, strict=True, source="a.pth")
-
-    assert fit
-    assert str(fit) == ""
-    assert equal(model.state_dict(), given)
-
-
-def test_what_does_not_fit_is_listed_and_the_rest_loaded(model):
-    before = model[0].weight.clone()
-    given = {
-        "0.weight": torch.ones(4, 3),
-        "0.bias": torch.ones(2),
-        "1.weight": torch.ones(2),
-        "1.running_mean": torch.ones(2),
-        "head.weight": torch.ones(1),
-        "1.bias": torch.tensor(1.0),
-    }
-
-    fit = load_weights(model, given, strict=False, source="a.pth")
-
-    assert not fit
-    assert fit.mismatched == ["0.weight 4x3 for 2x3", "1.bias scalar for 2"]
-    assert fit.missing == ["1.running_var"]
-    assert fit.unexpected == ["head.weight"]
-    assert torch.equal(model[0].weight, before)
-    assert torch.equal(model[0].bias, torch.ones(2))
-    assert torch.equal(model[1].running_mean, torch.ones(2))
-    assert str(fit) == (
-        "2 mismatched: 0.weight 4x3 for 2x3, 1.bias scalar for 2; 1 missing: 1.running_var; "
-        "1 unexpected: head.weight"
-    )
-
-
-def test_strict_refuses_what_does_not_fit_and_leaves_the_model(model):
-    before = {key: weight.clone() for key, weight in model.state_dict().items()}
-    given = {**before, "0.weight": torch.ones(4, 3), "0.bias": torch.ones(2)}
-
-    with pytest.raises(CheckpointError, match=r"'a\.pth' does not fit .*1 mismatched: 0\.weight"):
-        load_weights(model, given, strict=True, source="a.pth")
-
-    assert equal(model.state_dict(), before)
-
-
-@pytest.mark.parametrize("given", [{}, {"other": torch.ones(1)}, {"0.weight": torch.ones(1)}])
-def test_nothing_fits(model, given):
-    with pytest.raises(CheckpointError, match=r"'a\.pth' has nothing in common with the model"):
-        load_weights(model, given, strict=False, source="a.pth")
-
-
-def test_something_else_in_a_tensors_place(model):
-    given = {"0.weight": 3, "0.bias": torch.ones(2)}
-
-    fit = load_weights(model, given, strict=False, source="a.pth")
-
-    assert fit.mismatched == ["0.weight int for 2x3"]
-
-
-def test_the_count_of_batches_may_be_missing(model):
-    given = model.state_dict()
-    del given["1.num_batches_tracked"]
-
-    assert load_weights(model, given, strict=True, source="a.pth")
-
-
-def test_keys_of_a_parallel_training(model):
-    given = {f"module.{key}": torch.ones_like(w) for key, w in model.state_dict().items()}
-    given["module.0.weight"] = torch.ones(4, 3)
-
-    fit = load_weights(model, given, strict=False, source="a.pth")
-
-    assert str(fit) == "1 mismatched: 0.weight 4x3 for 2x3"
-    assert torch.equal(model[0].bias, torch.ones(2))
-
-
-class Average(BaseTTAModel):
-    def merge_preds(self, data_samples_list):
-        return data_samples_list
-
-
-class Stepping(nn.Sequential):
-    def test_step(self, data):
-        return data
-
-
-def test_wrappers_are_looked_through(model):
-    model = Stepping(*model)
-    given = {key: torch.ones_like(weight) for key, weight in model.state_dict().items()}
-    parallel = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
-    nn.Module.__init__(parallel)  # without the process group that it would ask for
-    parallel.module = Average(module=model)
-
-    load_weights(parallel, given, strict=True, source="a.pth")
-
-    assert equal(model.state_dict(), given)
-
-
-def test_long_lists_are_cut():
-    fit = Fit(missing=[f"layer{index}" for index in range(10)])
-
-    assert str(fit) == (
-        "10 missing: layer0, layer1, layer2, layer3, layer4, layer5, layer6, layer7 and 2 more"
-    )
-
-
-@pytest.mark.parametrize(
-    ("meta", "classes"),
-    [
-        ({}, None),
-        ({"dataset_meta": None}, None),
-        ({"dataset_meta": {"classes": []}}, None),
-        ({"dataset_meta": {"classes": ["a", "b"]}}, ("a", "b")),
-    ],
-)
-def test_classes(meta, classes):
-    assert checkpoint_classes({"meta": meta, "state_dict": {}}) == classes

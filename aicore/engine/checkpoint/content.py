@@ -1,0 +1,188 @@
+"""What a checkpoint holds: which entries there are, and of which types."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+
+from aicore.errors import CheckpointError
+
+_Rule = tuple[str, Callable[[Any], bool]]  # what is expected, in words, and whether a value is it
+
+
+def _are(kind: type, values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
+
+
+def _are_groups(value: Any) -> bool:
+    return _are(dict, value) and all(isinstance(g.get("params"), list) for g in value)
+
+
+def _is_dict_of(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, dict) and all(isinstance(v, kind) for v in value.values())
+    )
+
+
+def _optional(rule: _Rule) -> _Rule:
+    return rule[0], lambda value: value is None or rule[1](value)
+
+
+_DICT: _Rule = ("a dict", lambda value: isinstance(value, dict))
+_TEXT: _Rule = ("a text", lambda value: isinstance(value, str))
+_COUNT: _Rule = ("a whole number of at least 0", _is_count)
+_TRUTH: _Rule = ("True or False", lambda value: isinstance(value, bool))
+_STATE_OF_EACH: _Rule = ("a dict of dicts", _is_dict_of(dict))
+
+# Dotted keys: those of the same name in other programs' files have these types too.
+_CONTENT: dict[str, _Rule] = {
+    "state_dict": _DICT,
+    "ema_state_dict": _optional(_DICT),
+    "meta": _DICT,
+    "meta.epoch": _optional(_COUNT),
+    "meta.iter": _optional(_COUNT),
+    "meta.seed": _optional(("a whole number", lambda value: isinstance(value, Integral))),
+    "meta.iterations_per_epoch": _COUNT,
+    "meta.validation_pending": _TRUTH,
+    "meta.dataset_meta": _optional(_DICT),
+    "meta.dataset_meta.classes": _optional(("a list of texts", lambda value: _are(str, value))),
+    "meta.inference_weights": (
+        "'state_dict' or 'ema_state_dict'",
+        lambda value: value in ("state_dict", "ema_state_dict"),
+    ),
+}
+_TRAINING: dict[str, _Rule] = {
+    "meta.epoch": _COUNT,
+    "meta.iter": _COUNT,
+    "optimizer": _DICT,
+    "optimizer.param_groups": ("a list of dicts with 'params'", _are_groups),
+    "optimizer.state": _STATE_OF_EACH,
+    "optimizer.loss_scaler": _DICT,
+    "optimizer.pending": _DICT,
+    "optimizer.learner": _DICT,
+    "optimizer.fitted": ("a list of texts", lambda value: _are(str, value)),
+    "optimizer.current": ("a list of texts", lambda value: _are(str, value)),
+    "param_schedulers": ("a list of dicts", lambda value: _are(dict, value)),
+    "message_hub": (
+        "a dict with 'log_scalars', 'runtime_info' and 'resumed_keys'",
+        lambda value: (
+            isinstance(value, dict)
+            and {"log_scalars", "runtime_info", "resumed_keys"} <= value.keys()
+        ),
+    ),
+    "message_hub.log_scalars": _DICT,
+    "message_hub.runtime_info": _DICT,
+    "message_hub.runtime_info.best_ckpt": _TEXT,
+    "message_hub.runtime_info.best_score": ("a number", lambda value: isinstance(value, Real)),
+    "message_hub.resumed_keys": ("a dict of truth values", _is_dict_of(bool)),
+}
+_ABSENT = object()
+
+
+def check_content(content: Mapping[str, Any], source: str) -> None:
+    """Raises if an entry of a checkpoint has another type or value than it should.
+
+    Args:
+        content: What the file holds; an entry that is not there is not checked.
+        source: The file's name, for the message.
+
+    Raises:
+        CheckpointError: It names the first such entry.
+    """
+    _check(content, source, _CONTENT)
+    for name in ("state_dict", "ema_state_dict"):
+        for key, weight in (content.get(name) or {}).items():
+            if not isinstance(key, str):
+                raise _wrong(source, f"{name}: the key", key, "a text")
+            is_tensor = isinstance(weight, torch.Tensor)
+            if not is_tensor or weight.layout != torch.strided or weight.is_meta:
+                raise _wrong(source, f"{name}: {key!r}", weight, "a plain tensor")
+
+
+def _check(content: Mapping[str, Any], source: str, rules: Mapping[str, _Rule]) -> None:
+    for path, (expected, is_right) in rules.items():
+        value = _entry(content, path)
+        if value is not _ABSENT and not is_right(value):
+            raise _wrong(source, path, value, expected)
+
+
+def _wrong(source: str, place: str, value: Any, expected: str) -> CheckpointError:
+    is_short = value is None or isinstance(value, bool | int | float | str)
+    shown = reprlib.repr(value) if is_short else f"a {type(value).__name__}"
+    return CheckpointError(
+        f"checkpoint {source!r}: {place} is {shown}, expected {expected}. The file was changed, or "
+        "is of another program: take the one that the training saved."
+    )
+
+
+def _entry(content: Mapping[str, Any], path: str) -> Any:
+    value: Any = content
+    for key in path.split("."):
+        value = value.get(key, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+    return value
+
+
+def inference_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Returns the weights to test, deploy or fine-tune: the averaged ones, where there are such.
+
+    ``meta['inference_weights']`` names them: ``ema_state_dict``, or ``state_dict`` if it is not
+    there.
+    """
+    return checkpoint.get(checkpoint["meta"].get("inference_weights"), checkpoint["state_dict"])
+
+
+def checkpoint_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
+    """Returns the class names that the model was trained on, if the checkpoint tells."""
+    classes = (checkpoint["meta"].get("dataset_meta") or {}).get("classes")
+    return tuple(classes) if classes else None
+
+
+def require_resumable(
+    checkpoint: dict[str, Any], source: str, length: int, schedulers: int
+) -> None:
+    """Raises if a training cannot go on from a checkpoint.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returned.
+        source: The file's name, for the message.
+        length: Iterations an epoch of the training.
+        schedulers: Number of its param_schedulers.
+
+    Raises:
+        CheckpointError: It holds weights only, is of another program or of a training with other
+            numbers, or an entry has another type or value than it should.
+    """
+    meta = checkpoint["meta"]
+    if "optimizer" not in checkpoint:
+        raise CheckpointError(
+            f"checkpoint {source!r} holds weights only, training cannot be resumed from it. Use "
+            "--load-from to start from these weights."
+        )
+    if not {"epoch", "iter"} <= meta.keys() or "message_hub" not in checkpoint:
+        raise CheckpointError(
+            f"checkpoint {source!r} is of another program and lacks what a training is resumed "
+            "from. Use --load-from to start from its weights."
+        )
+    _check(checkpoint, source, _TRAINING)
+    for what, before, now in (
+        ("iterations an epoch", meta.get("iterations_per_epoch", length), length),
+        ("param_schedulers", len(checkpoint.get("param_schedulers", ())), schedulers),
+    ):
+        if before != now:
+            raise CheckpointError(
+                f"checkpoint {source!r} is of a training with {before} {what}, this one has {now}, "
+                "so that its schedule would not fit. Resume with the same data, schedule and "
+                "product of processes and batch_size, or use --load-from."
+            )
+    first = meta["epoch"] * length
+    if not first <= meta["iter"] < first + length:
+        expected = f"{first} to {first + length - 1} after {meta['epoch']} epochs of {length}"
+        raise _wrong(source, "meta.iter", meta["iter"], expected)
