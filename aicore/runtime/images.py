@@ -15,19 +15,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from aicore.errors import DataError, ImageError
+from aicore.errors import ConfigError, DataError, ImageError
+from aicore.runtime.damage import find_damage
 from aicore.runtime.files import FOLDER, MISSING, Walk, walk_files, why_no_file
+from aicore.runtime.headers import SIGNATURES, Header, read_header
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NO_IMAGE = "no image by its suffix"
 """Why a walk left a file out, see :func:`images_among`."""
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xae\x42\x60\x82"
-_JPG_SIGNATURE = b"\xff\xd8\xff"
-_JPG_START_OF_SCAN = 0xDA
-_JPG_END = b"\xff\xd9"
-_SIGNATURES = (_PNG_SIGNATURE, _JPG_SIGNATURE, b"BM", b"II*\0", b"MM\0*", b"RIFF")
+PIXEL_LIMIT_VARIABLE = "AICORE_MAX_IMAGE_PIXELS"
+
+_PIXEL_LIMIT = 2**28  # 16384 x 16384; a colour image of 16 bits is then 1.5 GiB
+_MOST_CHANNELS = 4  # three colours and alpha
+# None, CCITT's three, LZW, JPEG, Deflate, PackBits; others give OpenCV a black image.
+_TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 _SUFFIXES_OF_16_BIT = (".png", ".tif", ".tiff")
 
 # OpenCV would print a line of its own about each broken file; ImageError says it better.
@@ -50,19 +52,47 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
         its values as they are.
 
     Raises:
-        ImageError: The file is missing, empty, cut off, not an image, too large (more than 2**30
-            pixels, or what the environment variable OPENCV_IO_MAX_IMAGE_PIXELS says), or neither
-            8- nor 16-bit.
+        ImageError: The file is missing, empty, cut off, damaged as far as its format can tell
+            (see :mod:`aicore.runtime.damage`), not an image, of more than 2**28 pixels (or what
+            the environment variable AICORE_MAX_IMAGE_PIXELS says), too large for the memory, of
+            more than four channels, or neither 8- nor 16-bit.
+        ConfigError: AICORE_MAX_IMAGE_PIXELS is not a number.
     """
+    data = read_bytes(path)
+    header = read_header(data)
+    if header is not None:
+        _check_kind(path, header)
+    damage = find_damage(data, header)
+    if damage:
+        raise ImageError(path, _damaged(data, damage))
+    try:
+        return to_channels(_decode(path, data, header), channels)
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+            raise ImageError(path, f"OpenCV refuses it ({error.err})") from error
+        size = f" ({header.width} x {header.height} pixels)" if header else ""
+        raise ImageError(
+            path, f"there is not enough memory to decode it{size}; cut it into smaller images"
+        ) from error
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Reads an image file as it is.
+
+    Raises:
+        ImageError: The file is missing, empty, cannot be read, or is no file: a pipe would be
+            waited for without end.
+    """
+    reason = why_no_file(Path(path))
+    if reason:
+        raise ImageError(path, reason)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(path, _lower_first(error.strerror or str(error))) from error
     if not data:
         raise ImageError(path, "the file is empty (0 bytes); copy it again or remove it")
-    if not _has_end(data):
-        raise ImageError(path, _cut_off(data))
-    return to_channels(_decode(path, data), channels)
+    return data
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -174,37 +204,54 @@ def to_eight_bit_scale(image: np.ndarray, white_level: int = 65535) -> np.ndarra
     return image * np.float32(255 / white_level) if image.dtype == np.uint16 else image
 
 
-def _has_end(data: bytes) -> bool:
-    """Tells whether a jpg or png file has its end mark; True for other formats.
-
-    OpenCV takes the zeros that an interrupted copy leaves in a jpg for pixels, and lets libpng
-    write about a cut-off png to stderr past every log level.
-    """
-    if data.startswith(_PNG_SIGNATURE):
-        return data.rfind(_PNG_END) >= 0
-    if not data.startswith(_JPG_SIGNATURE):
-        return True
-    # A preview image in the EXIF segment has an end mark too: look behind the segments.
-    start = 2
-    while start + 4 <= len(data) and data[start] == 0xFF and data[start + 1] != _JPG_START_OF_SCAN:
-        is_padding = data[start + 1] == 0xFF
-        start += 1 if is_padding else 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-    return data.rfind(_JPG_END, start) >= 0
-
-
-def _decode(path: str | Path, data: bytes) -> np.ndarray:
-    """Decodes a file's bytes to HxW or HxWx3, uint8 or uint16, as the file has them."""
-    try:
-        # imdecode refuses a file that is cut off; cv2.imread fills the rest of a jpg with grey.
-        image = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+def _check_kind(path: str | Path, header: Header) -> None:
+    """Raises for an image that is too large, or of a kind that is not read."""
+    pixels, limit = header.width * header.height, _pixel_limit()
+    if pixels > limit:
+        raise ImageError(
+            path,
+            f"it has {header.width} x {header.height} = {pixels} pixels, more than {limit}; cut "
+            f"it into smaller images, or set the environment variable {PIXEL_LIMIT_VARIABLE}",
         )
-    except cv2.error as error:
-        raise ImageError(path, f"OpenCV refuses it ({error.err})") from error
-    if image is None and data.startswith(_SIGNATURES):
-        raise ImageError(path, _cut_off(data))
-    if image is None:
+    if header.channels > _MOST_CHANNELS:
+        raise ImageError(
+            path,
+            f"it has {header.channels} channels; expected 1 (grey) or 3 (colour), with or without "
+            "alpha: write the channels that matter as images of their own",
+        )
+    if header.values != "uint" or header.bits > 16:
+        raise ImageError(
+            path,
+            f"its grey values are {header.values}{header.bits}; convert it to 8 or 16 bits "
+            "without a sign",
+        )
+    if header.compression not in _TIFF_COMPRESSIONS:
+        raise ImageError(
+            path,
+            f"its compression, TIFF's number {header.compression}, is not read; save it without "
+            "one, or with LZW or Deflate",
+        )
+
+
+def _pixel_limit() -> int:
+    text = os.environ.get(PIXEL_LIMIT_VARIABLE, str(_PIXEL_LIMIT))
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"The environment variable {PIXEL_LIMIT_VARIABLE} is {text!r}; expected the largest "
+            f"number of pixels of an image, e.g. {_PIXEL_LIMIT}."
+        ) from error
+
+
+def _decode(path: str | Path, data: bytes, header: Header | None) -> np.ndarray:
+    """Decodes a file's bytes to HxW or HxWx3, uint8 or uint16, as the file has them."""
+    # imdecode refuses a file that is cut off; cv2.imread fills the rest of a jpg with grey.
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None and header is None and not data.startswith(SIGNATURES):
         raise ImageError(path, "it is not an image; expected jpg, png, bmp, tif or webp")
+    if image is None:
+        raise ImageError(path, _damaged(data, "", header))
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(path, f"its grey values are {image.dtype}; convert it to 8 or 16 bits")
     return image
@@ -267,8 +314,13 @@ def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
-def _cut_off(data: bytes) -> str:
-    return f"it is cut off or damaged ({len(data)} bytes); copy it again or remove it"
+def _damaged(data: bytes, damage: str, header: Header | None = None) -> str:
+    """Returns the clause on a file that is damaged, or that OpenCV does not decode."""
+    kind = f", or of a kind that OpenCV does not decode: {header}" if header else ""
+    return (
+        f"it is cut off or damaged ({len(data)} bytes){': ' if damage else ''}{damage}{kind}; "
+        "copy it again or remove it"
+    )
 
 
 def _suffix_list() -> str:

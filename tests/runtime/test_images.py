@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aicore.errors import DataError, ImageError
+from aicore.errors import ConfigError, DataError, ImageError
 from aicore.runtime.images import (
     find_images,
     read_image,
@@ -43,6 +43,19 @@ def pil_bytes(image: np.ndarray, image_format: str, mode: str = "RGB", **options
 
 def encoded(suffix: str, image: np.ndarray, options=()) -> bytes:
     return cv2.imencode(suffix, image, list(options))[1].tobytes()
+
+
+def write_tiff(path: Path, image: np.ndarray, compression: int = 1) -> None:
+    """Writes an HxW or HxWxC array as it is, with the simplest header that says so."""
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    values = {"u": 1, "i": 2, "f": 3}[image.dtype.kind]
+    data = image.tobytes()
+    tags = {256: image.shape[1], 257: image.shape[0], 258: 8 * image.itemsize}
+    tags |= {259: compression, 262: 1 if channels == 1 else 2, 273: 8, 277: channels}
+    tags |= {278: image.shape[0], 279: len(data), 339: values}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    start = struct.pack("<4sI", b"II*\0", 8 + len(data))
+    path.write_bytes(start + data + struct.pack("<H", len(tags)) + entries + bytes(4))
 
 
 # Reading ------------------------------------------------------------------------------------
@@ -276,12 +289,67 @@ def test_decompression_bomb_is_refused(tmp_path):
         + chunk(b"IDAT", zlib.compress(bytes(100)))
         + chunk(b"IEND", b"")
     )
-    assert_refused(tmp_path / "a.png", "CV_IO_MAX_IMAGE_PIXELS")
+    assert_refused(tmp_path / "a.png", "it has 60000 x 60000 = 3600000000 pixels, more than")
 
 
-def test_float_tiff_is_refused(tmp_path):
-    Image.fromarray(picture(channels=1).astype(np.float32)).save(tmp_path / "a.tif")
-    assert_refused(tmp_path / "a.tif", "float32; convert it to 8 or 16 bits")
+def test_pixel_limit_can_be_set(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.png", picture())
+    monkeypatch.setenv("AICORE_MAX_IMAGE_PIXELS", "2399")
+    assert_refused(tmp_path / "a.png", "environment variable AICORE_MAX_IMAGE_PIXELS")
+    monkeypatch.setenv("AICORE_MAX_IMAGE_PIXELS", "2400")
+    assert read_image(tmp_path / "a.png").shape == (40, 60, 3)
+    monkeypatch.setenv("AICORE_MAX_IMAGE_PIXELS", "2 GB")
+    with pytest.raises(ConfigError, match="AICORE_MAX_IMAGE_PIXELS is '2 GB'; expected"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), cv2.error("Failed to allocate 3000000000 bytes")],
+    ids=["python", "opencv"],
+)
+def test_too_little_memory_costs_that_image(tmp_path, monkeypatch, error):
+    def decode(*_):
+        raise error
+
+    if isinstance(error, cv2.error):
+        error.code, error.err = cv2.Error.StsNoMem, "Failed to allocate 3000000000 bytes"
+    write_image(tmp_path / "a.png", picture())
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    assert_refused(tmp_path / "a.png", "not enough memory to decode it (60 x 40 pixels)")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+def test_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    assert_refused(tmp_path / "a.png", "a named pipe")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint32, np.float64, np.int16])
+def test_tiff_of_other_depths_is_refused(tmp_path, dtype):
+    write_tiff(tmp_path / "a.tif", picture(channels=1).astype(dtype))
+    name = np.dtype(dtype).name
+    assert_refused(tmp_path / "a.tif", f"its grey values are {name}; convert it to 8 or 16 bits")
+
+
+def test_tiff_of_five_channels_is_not_called_damaged(tmp_path):
+    write_tiff(tmp_path / "a.tif", np.dstack([picture(), picture()[..., :2]]))
+    with pytest.raises(ImageError, match="it has 5 channels; expected 1") as caught:
+        read_image(tmp_path / "a.tif")
+    assert "damaged" not in str(caught.value)
+
+
+def test_tiff_of_an_unknown_compression_is_named(tmp_path):
+    write_tiff(tmp_path / "a.tif", picture(), compression=34712)  # JPEG 2000
+    assert_refused(tmp_path / "a.tif", "TIFF's number 34712, is not read")
+
+
+def test_first_of_several_pages_is_read(tmp_path):
+    first, second = picture(channels=1), 255 - picture(channels=1)
+    Image.fromarray(first).save(
+        tmp_path / "a.tif", save_all=True, append_images=[Image.fromarray(second)]
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 1), first)
 
 
 def test_image_error_survives_pickling_and_rebuilding():
