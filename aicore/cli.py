@@ -6,45 +6,63 @@ Imports nothing heavy, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
+from aicore.errors import AicoreError, shown
+from aicore.options import OptionText
 
-from aicore.errors import AicoreError
+# What the system says of a full disk, a quota and a broken one, often without the file's name.
+_FULL = {errno.ENOSPC, errno.EROFS, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", None)}
 
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs a tool's ``main`` and exits with its code.
 
-    A user's mistake (:class:`AicoreError`, a path that cannot be written) ends with its sentence
-    on stderr and exit code 1, an interrupt from the keyboard with 130, and output that is no
-    longer read (``| head``) without a word, with 1. Anything else is a bug and keeps its stack
-    trace.
+    A user's mistake (:class:`AicoreError`, a file that cannot be read or written, a full disk) ends
+    with its sentence on stderr and exit code 1, an interrupt from the keyboard with 130, and output
+    that is no longer read (``| head``) without a word, with 1. Anything else is a bug and keeps its
+    stack trace.
     Modules that a config imports are found from the folder the tool is started in, as they are
-    with ``python -m``.
+    with ``python -m``. What the terminal's encoding does not have is printed as escapes.
     """
     sys.path.insert(0, str(Path.cwd()))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
         sys.stdout.flush()
     except AicoreError as error:
-        print(f"error: {_sentence(error)}", file=sys.stderr)
-        code = 1
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        print(f"error: {error.filename!r} cannot be used: {error.strerror}.", file=sys.stderr)
-        code = 1
+        code = _fail(_sentence(error))
     except BrokenPipeError:
         if not _is_stdout_closed():  # a pipe between processes
             raise
         code = 1
+    except OSError as error:
+        if error.filename is None and error.errno not in _FULL:  # no file: a bug
+            raise
+        name = "a file" if error.filename is None else repr(error.filename)
+        code = _fail(f"{name} cannot be used: {error.strerror}.")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
     sys.exit(code or 0)
+
+
+def say(text: object) -> None:
+    """Prints what a tool found; names in it that would steer the terminal become escapes."""
+    print(shown(str(text)))
+
+
+def _fail(sentence: str) -> int:
+    print(f"error: {shown(sentence)}", file=sys.stderr)
+    return 1
 
 
 def _is_stdout_closed() -> bool:
@@ -65,19 +83,8 @@ def _sentence(error: AicoreError) -> str:
     return text.rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
 
 
-class ConfigOptions(DictAction):
-    """MMEngine's ``key=value`` action, with a sentence instead of a trace for a misspelt option.
-
-    A value that is no list keeps its blanks, as paths have them; an expression is kept as it is.
-    """
-
-    @staticmethod
-    def _parse_iterable(val: str) -> Any:
-        if val.startswith("${"):
-            return val
-        if "," in val or val[:1] in ("[", "("):
-            return DictAction._parse_iterable(val)
-        return DictAction._parse_int_float_bool(val.strip("'\""))
+class ConfigOptions(argparse.Action):
+    """Collects ``key=value`` texts; what they mean, the config tells that they override."""
 
     def __call__(
         self,
@@ -86,16 +93,14 @@ class ConfigOptions(DictAction):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Parses ``values`` into a dict of dotted keys."""
+        """Adds ``values`` to the dict of dotted keys."""
+        options = dict(getattr(namespace, self.dest) or {})
         for value in values:
-            if "=" not in value:
+            key, equals, text = value.partition("=")
+            if not (key and equals):
                 parser.error(f"{option_string}: {value!r} is not of the form key=value")
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except AssertionError as error:  # brackets that do not match
-            parser.error(f"{option_string}: {error}")
-        except RecursionError:  # brackets with commas within a text
-            parser.error(f"{option_string}: expected key=value, key=a,b or key=[a,b], not {values}")
+            options[key] = OptionText(text)
+        setattr(namespace, self.dest, options)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +112,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         action=ConfigOptions,
         metavar="KEY=VALUE",
         help="override settings of the config: max_epochs=5 optim_wrapper.optimizer.lr=0.01; "
-        'lists as key="[a,b]" or key=a,b',
+        'lists as key="[a,b]" or key=a,b; what is a text in the config stays one: train=2024',
     )
 
 

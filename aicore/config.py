@@ -5,6 +5,9 @@ A value ``'${expression}'`` is worked out after all ``_base_`` files, the leaf a
 that sets ``max_epochs = 30`` moves the schedule with it, and the number of classes is never typed:
 ``num_classes`` is the length of ``classes``, which the data set tells where the config does not.
 The config that comes out holds plain values only; it dumps and reloads exactly.
+
+``'$${...}'`` is the text ``'${...}'``; names that come from data or a checkpoint are never
+evaluated.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import copy
 import difflib
 import keyword
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -20,9 +24,10 @@ from mmengine.config import Config, ConfigDict
 from simpleeval import EvalWithCompoundTypes, InvalidExpression
 
 from aicore.errors import AicoreError, ConfigError, did_you_mean
+from aicore.options import TEXTS, lookup, override
 
 _WHOLE = re.compile(r"^\$\{(.+)\}$", re.DOTALL)
-_PART = re.compile(r"\$\{([^}]+)\}")
+_PART = re.compile(r"\$?\$\{([^}]+)\}")  # with a second $ the text itself
 # What MMEngine and tools/test.py read as it is; dicts beside them.
 _LISTS = ("custom_hooks", "param_scheduler", "tta_pipeline")
 _FAILURES = (
@@ -33,7 +38,7 @@ _FAILURES = (
     LookupError,
     ArithmeticError,
 )
-# Knobs of the base configs that are whole numbers (image_size also two of them).
+# Knobs of the base configs that are whole numbers (image_size and topk also several).
 _AT_LEAST = {
     "batch_size": 1,
     "image_size": 1,
@@ -41,8 +46,12 @@ _AT_LEAST = {
     "max_epochs": 1,
     "num_workers": 0,
     "patience": 1,
+    "randomness.seed": 0,
+    "seed": 0,
+    "topk": 1,
     "warmup_epochs": 0,
 }
+_AT_MOST = {"randomness.seed": 2**32 - 1, "seed": 2**32 - 1}
 _FUNCTIONS = {
     "len": len,
     "min": min,
@@ -78,6 +87,9 @@ def _as_text(value: Any, indent: int) -> str:
     elif isinstance(value, list | tuple):
         begin, end = "[]" if isinstance(value, list) else "()"
         parts = [_as_text(item, indent + 4) for item in value]
+    elif isinstance(value, str):
+        # What reads the file again takes $${x} for the text ${x}, and {{x}} for a name of its own.
+        return repr(_PART.sub(lambda part: "$" + part[0], value)).replace("{{", "{\\x7b")
     else:
         return repr(value)
     comma = "," if begin == "(" and len(parts) == 1 else ""
@@ -109,29 +121,11 @@ def load_config(
             expression names an unknown setting or does not compute.
     """
     config = _read(Path(path))
-    known = set(config)
-    options = copy.deepcopy(options or {})  # MMEngine takes _delete_ out of them
-    for key in options:
-        name = key.split(".")[0]
-        if name not in known:
-            raise ConfigError(
-                f"--cfg-options {key}: {path} has no setting {name!r}."
-                f"{did_you_mean(name, known)} Print the settings with tools/misc/print_config.py."
-            )
-        _refuse_key_below_expression(config, key)
-    try:
-        config.merge_from_dict(options)
-    except (KeyError, IndexError, TypeError, AssertionError) as error:
-        raise ConfigError(
-            f"--cfg-options {_join(options)} does not fit {path}: {str(error).rstrip('.')}. "
-            "Print the settings with tools/misc/print_config.py."
-        ) from error
+    override(config, options or {})
     _refuse_misspelt_settings(config)
-    if config.get("classes") is None and "classes" in config:
-        config.classes = tuple(classes) if classes else None
-    _check_numbers(config)  # before an expression stumbles over a wrong one
-    _Resolver(config).resolve()
-    _check_numbers(config)
+    _check_values(config)  # before an expression stumbles over a wrong one
+    _Resolver(config, classes).resolve()
+    _check_values(config)
     return config
 
 
@@ -171,28 +165,6 @@ def _read(path: Path) -> Config:
         ) from error
 
 
-def _join(options: dict[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in options.items())
-
-
-def _refuse_key_below_expression(config: Config, key: str) -> None:
-    """Raises if a dotted key leads into a value that is still an expression."""
-    node: Any = config
-    parts = key.split(".")
-    for depth, part in enumerate(parts):
-        if isinstance(node, str):
-            raise ConfigError(
-                f"--cfg-options {key}: {'.'.join(parts[:depth])} is {node!r} in {config.filename}. "
-                "Override the setting that it names."
-            )
-        if isinstance(node, list | tuple) and part.isdecimal() and int(part) < len(node):
-            node = node[int(part)]
-        elif isinstance(node, dict | Config) and part in node:
-            node = node[part]
-        else:
-            return
-
-
 def _references(value: Any) -> set[str]:
     """Returns all names that the expressions below ``value`` use."""
     if isinstance(value, dict):
@@ -202,8 +174,9 @@ def _references(value: Any) -> set[str]:
     if isinstance(value, str):
         return {
             name
-            for expression in _PART.findall(value)
-            for name in re.findall(r"[A-Za-z_]\w*", expression)
+            for part in _PART.finditer(value)
+            if not part[0].startswith("$$")
+            for name in re.findall(r"[A-Za-z_]\w*", part[1])
         }
     return set()
 
@@ -222,40 +195,80 @@ def _refuse_misspelt_settings(config: Config) -> None:
             )
 
 
-def _check_numbers(config: Config) -> None:
-    """Raises for a knob that is no number or out of its range, before anything stumbles over it."""
+def _check_values(config: Config) -> None:
+    """Raises for a knob of a wrong type or out of its range, before anything stumbles over it."""
     for name, least in _AT_LEAST.items():
-        value = config.get(name)
-        if isinstance(value, str) and _PART.search(value):
-            continue  # to be worked out
+        value, most = lookup(config, name), _AT_MOST.get(name, math.inf)
+        if _is_open(value):
+            continue
         values = value if isinstance(value, list | tuple) else [value]
-        if value is not None and not all(type(v) is int and v >= least for v in values):
+        if value is not None and not all(type(v) is int and least <= v <= most for v in values):
+            limit = f"from {least} to {most}" if name in _AT_MOST else f"of at least {least}"
             raise ConfigError(
-                f"{config.filename}: {name} = {value!r}: expected a whole number of at least "
-                f"{least}."
+                f"{config.filename}: {name} = {value!r}: expected a whole number {limit}."
             )
     rate = config.get("learning_rate")
-    if isinstance(rate, str) and _PART.search(rate):
-        return
-    if rate is not None and not (isinstance(rate, int | float) and rate > 0):
+    if rate is not None and not _is_open(rate) and not (isinstance(rate, int | float) and rate > 0):
         raise ConfigError(
             f"{config.filename}: learning_rate = {rate!r}: expected a number above 0."
         )
+    for name in TEXTS:
+        if type(config.get(name)) in (int, float):
+            raise ConfigError(
+                f"{config.filename}: {name} = {config[name]!r}: expected a text, "
+                f"{name} = '{config[name]}'."
+            )
+    topk, classes = config.get("topk"), config.get("classes")
+    largest = max(topk) if isinstance(topk, list | tuple) and topk else topk
+    if type(largest) is int and isinstance(classes, list | tuple) and largest > len(classes):
+        raise ConfigError(
+            f"{config.filename}: topk = {topk!r}: there are {len(classes)} classes "
+            f"({', '.join(map(str, classes))}), expected no larger number."
+        )
+
+
+def _is_open(value: Any) -> bool:
+    """Tells whether a value is still to be evaluated."""
+    return isinstance(value, str) and bool(_PART.search(value))
 
 
 class _Resolver:
-    """Replaces every ``'${...}'`` below a config by its value."""
+    """Replaces every ``'${...}'`` below a config by its value, each text once.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: Changed in place.
+        classes: Class names for a config that leaves them open.
+    """
+
+    def __init__(self, config: Config, classes: tuple[str, ...] | None) -> None:
         self.config = config
+        self.known_classes = classes
         self.pending: list[str] = []
+        self.resolved: set[str] = set()
         self.evaluator = EvalWithCompoundTypes(names=self._name, functions=dict(_FUNCTIONS))
 
     def resolve(self) -> None:
-        for key in list(self.config):
-            self.config[key] = self._value(self.config[key], key)
-        if "classes" in self.config and "num_classes" not in self.config:
-            self._classes()
+        for name in list(self.config):
+            if name != "classes":
+                self._setting(name)
+        if "classes" in self.config and (
+            "num_classes" not in self.config or self.known_classes or self.config.classes
+        ):
+            self._setting("classes")
+
+    def _setting(self, name: str) -> Any:
+        """Returns a setting's value. What came out of a text is not looked at a second time."""
+        if name in self.pending:
+            chain = " -> ".join([*self.pending, name])
+            raise ConfigError(f"{self.config.filename}: settings refer to each other: {chain}")
+        if name not in self.resolved:
+            self.pending.append(name)
+            is_classes = name == "classes"
+            value = self._classes() if is_classes else self._value(self.config[name], name)
+            self.config[name] = value
+            self.pending.pop()
+            self.resolved.add(name)
+        return self.config[name]
 
     def _value(self, value: Any, where: str) -> Any:
         if isinstance(value, dict):
@@ -270,7 +283,11 @@ class _Resolver:
         if whole and "${" not in whole[1]:
             # A copy: who changes one data set's pipeline must not change another's.
             return copy.deepcopy(self._evaluate(whole[1], where))
-        return _PART.sub(lambda part: str(self._evaluate(part[1], where)), value)
+        return _PART.sub(lambda part: self._text_of(part, where), value)
+
+    def _text_of(self, part: re.Match[str], where: str) -> str:
+        is_text = part[0].startswith("$$")
+        return part[0][1:] if is_text else str(self._evaluate(part[1], where))
 
     def _evaluate(self, expression: str, where: str) -> Any:
         try:
@@ -284,33 +301,25 @@ class _Resolver:
     def _name(self, node: Any) -> Any:
         name = node.id
         if name == "num_classes" and name not in self.config:
-            return len(self._classes())
-        if name == "classes":
-            return self._classes()
-        if name not in self.config:
+            return len(self._setting("classes"))
+        if name != "classes" and name not in self.config:
             raise ConfigError(
                 f"{self.config.filename}: an expression names the setting {name!r}, which the "
                 f"config does not have.{did_you_mean(name, self.config)}"
             )
-        if name in self.pending:
-            chain = " -> ".join([*self.pending, name])
-            raise ConfigError(f"{self.config.filename}: settings refer to each other: {chain}")
-        self.pending.append(name)
-        value = self._value(self.config[name], name)
-        self.pending.pop()
-        return value
+        return self._setting(name)
 
     def _classes(self) -> tuple[str, ...]:
-        if self.config.get("classes") is None:
-            self.config.classes = self._classes_of_dataset()
-        classes = self._value(self.config.classes, "classes")
+        classes = self.config.get("classes")
+        if classes is None:  # names of data: not evaluated
+            return tuple(self.known_classes or self._classes_of_dataset())
+        classes = self._value(classes, "classes")
         if not isinstance(classes, list | tuple):
             raise ConfigError(
                 f"{self.config.filename}: classes = {classes!r} is not a list of names. Write "
                 "classes = ('good', 'scratch'), or --cfg-options classes=\"[good,scratch]\"."
             )
-        self.config.classes = tuple(map(str, classes))
-        return self.config.classes
+        return tuple(map(str, classes))
 
     def _classes_of_dataset(self) -> tuple[str, ...]:
         """Asks the training data set for its classes, without reading its annotations."""
@@ -327,7 +336,7 @@ class _Resolver:
         while "dataset" in dataset:  # wrappers such as RepeatDataset
             dataset = dataset["dataset"]
         open_dataset = {k: v for k, v in dataset.items() if k not in ("metainfo", "pipeline")}
-        open_dataset = self._value(open_dataset, "train_dataloader.dataset")
+        open_dataset = self._value(copy.deepcopy(open_dataset), "train_dataloader.dataset")
         init_default_scope(self.config.get("default_scope", "aicore"))
         with explain_build_errors(self.config):
             built = DATASETS.build(ConfigDict(open_dataset, lazy_init=True))

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import unicodedata
 from collections.abc import Iterable
+
+# Unicode's categories: control, format, surrogate, line and paragraph separator.
+_STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class AicoreError(Exception):
@@ -50,6 +54,23 @@ class CheckpointError(AicoreError):
 
 class BrokenCheckpointError(CheckpointError):
     """A checkpoint is truncated or damaged: another one has to do."""
+
+
+def shown(text: str | os.PathLike[str]) -> str:
+    """Returns a text as a terminal may show it: what would steer the terminal becomes escapes.
+
+    Names of files and classes may hold any character: control and escape characters, marks that
+    turn the direction of writing, bytes that are not UTF-8. Line breaks and tabs stay.
+    """
+    text = os.fspath(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        sign.encode("unicode_escape").decode("ascii")
+        if sign not in "\n\t" and unicodedata.category(sign) in _STEERING
+        else sign
+        for sign in text
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -12,6 +12,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 from aicore.config import load_config, without_pretrained
 from aicore.errors import AicoreError, ConfigError, DataError
+from aicore.options import OptionText
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SCHEDULES = CONFIGS / "_base_" / "schedules"
@@ -138,7 +139,7 @@ def test_functions(tmp_path, expression, value):
 def test_settings_that_refer_to_each_other(tmp_path):
     file = write(tmp_path / "c.py", "a = '${b + 1}'\nb = '${c}'\nc = dict(d='${a}')\n")
 
-    with pytest.raises(ConfigError, match="refer to each other: b -> c -> a -> b"):
+    with pytest.raises(ConfigError, match="refer to each other: a -> b -> c -> a"):
         load_config(file)
 
 
@@ -224,6 +225,56 @@ def test_an_option_for_a_list_entry(leaf):
 def test_an_option_that_leads_into_an_expression(leaf):
     with pytest.raises(ConfigError, match=r"box\.0\.name: box\.0 is '\$\{nested\}' in .*leaf\.py"):
         load_config(leaf, {"box.0.name": "x"})
+
+
+# ---- names of data ----
+
+ODD_NAMES = (
+    "${width}",
+    "$",
+    "a ${b",
+    "${__import__('os')}",
+    "$${width}",
+    "{{ fileBasename }}",
+    "\udcff",
+)
+
+
+@pytest.mark.parametrize("as_option", [False, True])
+def test_names_of_data_are_not_evaluated(tmp_path, as_option):
+    file = write(
+        tmp_path / "c.py",
+        "width = 3\nclasses = None\nmeta = dict(classes='${classes}')\nother = '${meta}'\n"
+        "count = '${num_classes}'\n",
+    )
+
+    config = load_config(file, {"width": OptionText("4")} if as_option else None, ODD_NAMES)
+
+    assert config.classes == config.meta.classes == config.other.classes == ODD_NAMES
+    assert config.count == len(ODD_NAMES)
+    config.dump(tmp_path / "dumped.py")
+    assert load_config(tmp_path / "dumped.py").to_dict() == config.to_dict()
+
+
+def test_classes_of_folders_are_not_evaluated(tmp_path):
+    for name in ("${max_epochs}", "a"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "1.png").touch()
+    file = classification(tmp_path / "c.py", f"data_root = {str(tmp_path)!r}\nmax_epochs = 3\n")
+
+    config = load_config(file)
+
+    assert config.classes == ("${max_epochs}", "a")
+
+
+def test_a_second_sign_makes_a_text_of_an_expression(tmp_path):
+    file = write(
+        tmp_path / "c.py", "lot = 3\nfolder = '/data/$${lot}/${lot}'\nother = '$${lots}'\n"
+    )
+
+    config = load_config(file)
+
+    assert (config.folder, config.other) == ("/data/${lot}/3", "${lots}")
 
 
 # ---- files ----
@@ -417,12 +468,13 @@ def test_every_one_pass_config_loads(path):
 
 @pytest.mark.parametrize("path", TRAINED, ids=str)
 def test_every_config_loads(path):
-    names = ("one", "two", "three")
+    names = ("one", "two", "three", "four", "five", "six")
     config = load_config(CONFIGS / path, classes=names)
 
     assert not [text for text in strings(config.to_dict()) if "${" in text]
-    base = load_config(CONFIGS / path, classes=("other",))
-    count = 3 if base.classes == ("other",) else len(base.classes)  # its own, of a known data set
+    others = tuple("abcde")
+    base = load_config(CONFIGS / path, classes=others)
+    count = 6 if base.classes == others else len(base.classes)  # its own, of a known data set
     assert len(config.classes) == count
     counts = found(config.model.to_dict(), "num_classes")
     assert counts
@@ -588,11 +640,31 @@ def test_a_training_shorter_than_its_warm_up(name):
         ("max_epochs", 2.5),
         ("num_workers", -1),
         ("patience", 0),
+        ("seed", -1),
+        ("seed", "abc"),
+        ("seed", 2**32),
+        ("randomness.seed", -1),
     ],
 )
 def test_a_knob_out_of_its_range_is_refused(name, value):
-    with pytest.raises(ConfigError, match=rf"{name} = .*: expected a whole number of at least"):
+    with pytest.raises(ConfigError, match=rf"{name} = .*: expected a whole number (of at|from)"):
         load_config(CONFIGS / LEAVES[-1], {name: value}, classes=("a", "b"))
+
+
+@pytest.mark.parametrize("topk", [3, (1, 5), [3], 0])
+def test_a_top_k_of_more_than_all_classes_is_refused(topk):
+    with pytest.raises(
+        ConfigError, match=r"topk = .*: (there are 2 classes \(a, b\)|expected a whole)"
+    ):
+        load_config(CONFIGS / "classification/resnet18.py", {"topk": topk}, classes=("a", "b"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("train", 2024), ("data_root", 7), ("val", 1e5)])
+def test_a_text_that_is_a_number_is_refused(tmp_path, name, value):
+    file = classification(tmp_path / "c.py", f"{name} = {value}\n")
+
+    with pytest.raises(ConfigError, match=rf"{name} = {value!r}: expected a text, {name} = '"):
+        load_config(file, classes=("a", "b"))
 
 
 @pytest.mark.parametrize("value", [0, -1e-3, "fast"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from aicore.cli import add_config_arguments, run
+from aicore.cli import add_config_arguments, run, say
 
 if TYPE_CHECKING:
     from aicore.apis.benchmark import Report
@@ -106,9 +106,9 @@ def main() -> None:
     """Prints the table and writes the CSV."""
     arguments = parse_arguments()
     report = _measure(arguments)
-    print(report)
+    say(report)
     if arguments.csv:
-        print(f"figures in {report.write_csv(arguments.csv)}")
+        say(f"figures in {report.write_csv(arguments.csv)}")
 
 
 def _measure(arguments: argparse.Namespace) -> Report:

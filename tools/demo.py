@@ -2,7 +2,7 @@
 
 import argparse
 
-from aicore.cli import add_config_arguments, add_trust_argument, run
+from aicore.cli import add_config_arguments, add_trust_argument, run, say
 from aicore.errors import DataError
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     frames = sum("frame" in record for record in records)
     counts = ((len(records) - frames, "images"), (frames, "frames of videos"))
     found = " and ".join(f"{count} {what}" for count, what in counts if count)
-    print(f"{found}, pictures and predictions.json in {out}")
+    say(f"{found}, pictures and predictions.json in {out}")
     missed = [record for record in records if not record["inspected"]]
     if missed:
         first = missed[0]

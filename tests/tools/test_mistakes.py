@@ -159,7 +159,6 @@ def test_a_misspelt_option(mistake, config, option, sentence):
         ([], "the following arguments are required: config"),
         (["c.py", "--max-epochs", "3"], "unrecognized arguments: --max-epochs 3"),
         (["c.py", "--cfg-options", "max_epochs"], "is not of the form key=value"),
-        (["c.py", "--cfg-options", "size=[1,(2]"], "Imbalanced brackets"),
     ],
 )
 def test_a_misspelt_command_line(mistake, arguments, sentence):

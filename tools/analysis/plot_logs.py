@@ -2,7 +2,7 @@
 
 import argparse
 
-from aicore.cli import run
+from aicore.cli import run, say
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parse_arguments()
     from aicore.apis.logs import plot_logs  # imports matplotlib, --help need not wait for it
 
-    print(f"picture in {plot_logs(arguments.logs, arguments.keys, arguments.out)}")
+    say(f"picture in {plot_logs(arguments.logs, arguments.keys, arguments.out)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aicore.cli import add_config_arguments, run
+from aicore.cli import add_config_arguments, run, say
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -31,9 +31,9 @@ def main() -> int:
 
     report = check_config(open_config(arguments.config, arguments.cfg_options))
     file = Path(arguments.out or default_work_dir(arguments.config)) / "dataset_check.json"
-    print(report.text())
+    say(report.text())
     report.write(file)
-    print(f"all of it in {file}")
+    say(f"all of it in {file}")
     return 1 if report.of_level("error") else 0
 
 

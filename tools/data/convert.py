@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aicore.cli import run
+from aicore.cli import run, say
 
 _OF_MASKS = ("coco", "labelme")  # formats that hold areas, not boxes alone
 _OF_FOLDERS = ("voc", "yolo")
@@ -99,7 +99,7 @@ def to_masks(arguments: argparse.Namespace) -> list[str]:
     else:
         root = arguments.root or Path(arguments.images or source)
         summary = convert_labelme(source, root, out, name, classes)
-    print(summary)
+    say(summary)
     return [
         f"data_root = {out.resolve().as_posix()!r}",
         f"images = {root.resolve().as_posix()!r}",
@@ -139,7 +139,7 @@ def to_boxes(arguments: argparse.Namespace) -> list[str]:
         arguments.name or name,
         classes,
     )
-    print(summary)
+    say(summary)
     return [f"{key} = {value!r}" for key, value in settings.items()]
 
 
@@ -147,9 +147,9 @@ def main() -> None:
     """Converts; prints what was left out and what to put into the config."""
     arguments = parse_arguments()
     lines = to_masks(arguments) if arguments.target == "masks" else to_boxes(arguments)
-    print("\nin the config (train or val):")
+    say("\nin the config (train or val):")
     for line in lines:
-        print(f"    {line}")
+        say(f"    {line}")
 
 
 if __name__ == "__main__":

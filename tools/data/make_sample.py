@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from aicore.cli import run
+from aicore.cli import run, say
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
 
     from aicore.datasets.sample import make_sample
 
-    print(f"sample data in {make_sample(**vars(arguments))}")
+    say(f"sample data in {make_sample(**vars(arguments))}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from aicore.cli import run
+from aicore.cli import run, say
 
 # The base configs test on val, so there is no setting named test.
 SETTINGS = {
@@ -98,13 +98,13 @@ def main() -> None:
     }
     rows = [[label, *map(str, row)] for label, *row in zip(labels, *counts.values(), strict=True)]
     total = ["all", *(str(sum(column)) for column in counts.values())]
-    print("\n".join(table([["", *splits], *rows, total])))
+    say("\n".join(table([["", *splits], *rows, total])))
     for sentence in doubts(splits):
-        print(f"warning: {sentence}")
-    print(f"\nwritten: {', '.join(map(str, files))}\nin the config:")
-    print(f"    data_root = {arguments.images.resolve().as_posix()!r}")
+        say(f"warning: {sentence}")
+    say(f"\nwritten: {', '.join(map(str, files))}\nin the config:")
+    say(f"    data_root = {arguments.images.resolve().as_posix()!r}")
     for name, file in zip(splits, files, strict=False):  # labels.txt, if any, is the last file
-        print(f"    {SETTINGS[name].format(file.resolve().as_posix())}")
+        say(f"    {SETTINGS[name].format(file.resolve().as_posix())}")
 
 
 if __name__ == "__main__":

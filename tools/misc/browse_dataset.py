@@ -2,7 +2,7 @@
 
 import argparse
 
-from aicore.cli import add_config_arguments, run
+from aicore.cli import add_config_arguments, run, say
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -44,7 +44,7 @@ def main() -> None:
         seed=arguments.seed,
         options=arguments.cfg_options,
     )
-    print(f"picture in {file}")
+    say(f"picture in {file}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import argparse
 
-from aicore.cli import add_config_arguments, add_trust_argument, run
+from aicore.cli import add_config_arguments, add_trust_argument, run, say
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -35,7 +35,7 @@ def main() -> None:
         options=arguments.cfg_options,
         trust=arguments.trust_checkpoint,
     )
-    print(f"weights in {file}")
+    say(f"weights in {file}")
 
 
 if __name__ == "__main__":

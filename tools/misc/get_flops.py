@@ -2,7 +2,7 @@
 
 import argparse
 
-from aicore.cli import add_config_arguments, run
+from aicore.cli import add_config_arguments, run, say
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parse_arguments()
     from aicore.apis.flops import measure_complexity  # imports torch, --help need not wait for it
 
-    print(measure_complexity(arguments.config, arguments.shape, arguments.cfg_options))
+    say(measure_complexity(arguments.config, arguments.shape, arguments.cfg_options))
 
 
 if __name__ == "__main__":

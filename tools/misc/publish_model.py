@@ -2,7 +2,7 @@
 
 import argparse
 
-from aicore.cli import add_trust_argument, run
+from aicore.cli import add_trust_argument, run, say
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -27,7 +27,7 @@ def main() -> None:
     from aicore.apis.publish import publish_model  # imports torch, --help need not wait for it
 
     file = publish_model(arguments.checkpoint, arguments.out, arguments.trust_checkpoint)
-    print(f"weights in {file} ({file.stat().st_size / 1e6:.1f} MB)")
+    say(f"weights in {file} ({file.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":
