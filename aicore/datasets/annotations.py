@@ -187,8 +187,8 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def unique_keys(file: Path, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Returns pairs as a dict.
+def unique_keys(file: Path, pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Returns the pairs of an object in a file as a dict.
 
     Raises:
         DataError: A key stands twice: of two values one would be lost.
@@ -351,6 +351,7 @@ LABELME_BACKGROUND = "_background_"
 """labelme's own name for what is no object."""
 LABELME_IGNORE = "__ignore__"
 """labelme's own name for what neither has to be found nor counts as a false alarm."""
+LABELME_RESERVED = (LABELME_BACKGROUND, LABELME_IGNORE)
 
 
 @dataclass

@@ -109,8 +109,12 @@ class InspectionDataset(BaseDataset):
         return []
 
 
-def unique_classes(names: Iterable[str]) -> tuple[str, ...]:
+def unique_classes(names: Iterable[str], source: str = "classes") -> tuple[str, ...]:
     """Returns class names as a tuple.
+
+    Args:
+        names: The names.
+        source: Where they stand, for the message.
 
     Raises:
         DataError: A name occurs twice.
@@ -118,7 +122,7 @@ def unique_classes(names: Iterable[str]) -> tuple[str, ...]:
     names = tuple(names)
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise DataError(f"classes holds {repeated[0]!r} more than once: names must differ.")
+        raise DataError(f"{source} holds {repeated[0]!r} more than once: names must differ.")
     return names
 
 

@@ -11,6 +11,7 @@ from mmdet.datasets.base_det_dataset import BaseDetDataset
 from aicore.datasets.annotations import wrong_size
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
 from aicore.datasets.files import join_path
+from aicore.datasets.findings import Finding
 from aicore.datasets.headers import image_sizes
 from aicore.detection.annotations import (
     FORMATS,
@@ -23,6 +24,7 @@ from aicore.detection.annotations import (
     read_annotations,
 )
 from aicore.detection.annotations.boxes import describe
+from aicore.detection.plausibility import findings_of
 from aicore.errors import ConfigError, DataError, did_you_mean
 from aicore.registry import DATASETS
 
@@ -48,8 +50,9 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
     A record is ``{'img_path', 'img_id', 'height', 'width', 'instances'}``, an instance
     ``{'bbox': [x1, y1, x2, y2], 'bbox_label', 'ignore_flag'}`` in pixels: ``x2 - x1`` is the width
     of the box. Boxes are cut at the image's border. COCO's ``iscrowd`` and VOC's ``difficult`` set
-    ``ignore_flag``. Images without boxes are kept. In training, while samples are mixed, a record
-    holds ``draw_another`` too, which returns the record of an image drawn at random.
+    ``ignore_flag``, as does labelme's ``__ignore__``, in every class. Images without boxes are
+    kept. In training, while samples are mixed, a record holds ``draw_another`` too, which returns
+    the record of an image drawn at random.
 
     Args:
         split: Name of the split, a folder, or a list file.
@@ -64,6 +67,8 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
             stop the training, and any use of the image stop with its sentence; ``drop`` leaves it
             out and notes it. An image whose file cannot be read as a whole is left out likewise.
         metainfo: ``dict(classes=(...))`` in the order of the model's outputs; or None.
+        input_size: Height and width of the network's input in pixels, which images are fitted into:
+            boxes that are too small in it are told. None: images keep their size.
         lazy_init: Whether to read the class names only.
         **kwargs: Further arguments of :class:`mmdet.datasets.BaseDetDataset`.
 
@@ -86,6 +91,7 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
         annotation_format: str = "coco",
         faults: str = "stop",
         metainfo: dict | None = None,
+        input_size: tuple[int, int] | None = None,
         lazy_init: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -101,6 +107,7 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
         asked = tuple(metainfo.get("classes") or ())
         self.annotation_format = annotation_format
         self.faults = faults
+        self.input_size = input_size
         self.layout = Layout(
             join_path(data_root),
             split,
@@ -114,13 +121,10 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
             self._annotations = read_annotations(annotation_format, self.layout)
         metainfo["classes"] = unique_classes(asked or self._annotations.classes)
         if not metainfo["classes"]:
-            raise DataError(
-                f"{self.layout.source}: no annotation names a class, so the classes are not known. "
-                f"Look at annotations = {self.layout.annotations!r} and annotation_format = "
-                f"{annotation_format!r}, or set classes in the config."
-            )
+            raise DataError(self._why_no_class())
         self._index = {name: index for index, name in enumerate(metainfo["classes"])}
         self._wrong_sizes: dict[str, str] | None = None
+        self._implausible: list[Finding] = []
         super().__init__(
             data_root=str(self.layout.root),
             data_prefix={},
@@ -147,6 +151,9 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
                 f"{annotations.source}: none of its {len(images)} images has an annotation; to "
                 "train, some image has to show an object."
             )
+        self._implausible = findings_of(
+            annotations, self.metainfo["classes"], self.input_size, not self.test_mode
+        )
         records = [self._record(image, annotations, number) for number, image in enumerate(images)]
         left_out = [f"{place}: {reason}" for reason, place in annotations.faults]
         if self.faults == "drop":
@@ -172,8 +179,8 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
     # ---- what checks and samplers ask ----
 
     def labels_of(self, record: dict[str, Any]) -> list[int]:
-        """Returns the class index of each box."""
-        return [instance["bbox_label"] for instance in record["instances"]]
+        """Returns the class index of each box that is not to be ignored."""
+        return [i["bbox_label"] for i in record["instances"] if not i["ignore_flag"]]
 
     def faults_of(self, record: dict[str, Any]) -> list[str]:
         """Returns what is wrong with the annotations of an image, with file and object."""
@@ -182,6 +189,10 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
     def notes_of(self, record: dict[str, Any]) -> list[str]:
         """Returns what was left out or clipped, and what is odd."""
         return record.get("notes", []) + (self._size_of(record) if self.faults == "drop" else [])
+
+    def findings(self) -> list[Finding]:
+        """Returns what is implausible in the boxes, and what is worth knowing of them."""
+        return super().findings() + self._implausible
 
     def _size_of(self, record: dict[str, Any]) -> list[str]:
         """Returns the sentence on an image of another size than its annotation states, if it is."""
@@ -225,13 +236,14 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
                     f"{annotations.place(image, box)}: clipped, it reaches {outside:g} pixels "
                     f"beyond the image{describe(box, image.size)}"
                 )
-            record["instances"].append(
+            record["instances"] += [
                 {
                     "bbox": list(corners),
-                    "bbox_label": self._index[box.label],
+                    "bbox_label": self._index[label],
                     "ignore_flag": int(box.ignored),
                 }
-            )
+                for label in box.labels(self._index)
+            ]
         if self.faults == "drop":
             faults, notes = [], [f"{fault}; left out" for fault in faults] + notes
             record["left_out"] = True  # what cannot be used; see LoadBoxes
@@ -242,7 +254,7 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
         fault = fault_of(box, size)
         if fault:
             return fault + describe(box, size)
-        if box.label in self._index:
+        if all(label in self._index for label in box.labels(self._index)):
             return ""
         return (
             f"class {box.label!r} is not one of the classes {_joined(self._index)}."
@@ -262,6 +274,25 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
             first[0] += ' (faults = "drop" in the config leaves such boxes out, with a warning)'
 
     # ---- never a silent zero ----
+
+    def _why_no_class(self) -> str:
+        """Returns the sentence on annotations without a class: a file's own fault if there is."""
+        images = self._annotations.images
+        faulty = [image.fault for image in images if image.fault]
+        if faulty:
+            return (
+                f"{self.layout.source}: {len(faulty)} of its {len(images)} annotation files cannot "
+                f"be read: {faulty[0]}."
+            )
+        boxes = ((self._annotations.place(i, box), box) for i in images for box in i.boxes)
+        first = next((f"{place}: {box.fault}" for place, box in boxes if box.fault), None)
+        if first:
+            return f"{self.layout.source}: no annotation names a class; {first}."
+        return (
+            f"{self.layout.source}: no annotation names a class, so the classes are not known. "
+            f"Look at annotations = {self.layout.annotations!r} and annotation_format = "
+            f"{self.annotation_format!r}, or set classes in the config."
+        )
 
     def _require_known_names(self, annotations: Annotations) -> None:
         """Raises if boxes are there, but none is of the classes asked for."""

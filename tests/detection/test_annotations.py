@@ -314,6 +314,70 @@ def test_voc(root):
     assert not found.images[0].notes
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("<annotation>", '<annotation xmlns="http://example.org/voc">'),
+        ("<annotation>", '<annotation xmlns:v="http://example.org/voc">', "object>", "v:object>"),
+        ("object>", "Object>", "bndbox>", "BndBox>"),
+        ("<object>", "<objects><object>", "</object>", "</object></objects>"),
+        ("<object>", "<object><object>", "</object>", "</object></object>"),
+        ("<annotation>", "<set><annotation>", "</annotation>", "</annotation></set>"),
+    ],
+)
+def test_voc_in_another_dress(root, change):
+    picture(root, "JPEGImages/a.png")
+    text = voc(voc_object("spot", 10, 5, 30, 15, more="<difficult>True</difficult>"))
+    for old, new in zip(change[::2], change[1::2], strict=True):
+        text = text.replace(old, new).replace(f"</{new[1:]}", f"</{old[1:]}")
+    write(root, "Annotations/a.xml", text)
+
+    (image,) = read("voc", root).images
+
+    assert image.boxes == [Box(1, "spot", (10, 5, 30, 15), ignored=True)]
+    assert (image.size, image.fault, image.notes) == (SIZE, "", [])
+
+
+@pytest.mark.parametrize(
+    ("content", "tags"),
+    [
+        ("<annotation><obj><name>a</name></obj></annotation>", "<obj>"),
+        ('<annotation><box x="1"/><defect>1 2 3 4</defect></annotation>', "<box>, <defect>"),
+        ("<doc><outputs><item><name>a</name></item></outputs></doc>", "<doc>"),
+    ],
+)
+def test_a_voc_file_in_which_nothing_is_known(root, content, tags):
+    picture(root, "JPEGImages/a.png")
+    write(root, "Annotations/a.xml", content)
+
+    (image,) = read("voc", root).images
+
+    assert image.fault == (
+        f"nothing in '{root}/Annotations/a.xml' is known, which holds {tags}: expected <object> "
+        "with <name> and <bndbox>"
+    )
+
+
+@pytest.mark.parametrize("content", ["<annotation/>", voc(), voc().replace("</a", "<objects/></a")])
+def test_a_voc_file_without_objects(root, content):
+    picture(root, "JPEGImages/a.png")
+    write(root, "Annotations/a.xml", content)
+
+    (image,) = read("voc", root).images
+
+    assert (image.boxes, image.fault, image.size) == ([], "", SIZE)
+
+
+def test_what_is_passed_over_beside_the_objects_of_voc(root):
+    picture(root, "JPEGImages/a.png")
+    text = voc(voc_object("spot", 1, 2, 3, 4))
+    write(root, "Annotations/a.xml", text.replace("</size>", "</size><obj><name>a</name></obj>"))
+
+    (image,) = read("voc", root).images
+
+    assert image.notes == [f"{root}/Annotations/a.xml: not read are <obj>"]
+
+
 def test_voc_classes_of_labels_txt(root):
     picture(root, "JPEGImages/a.png")
     write(root, "Annotations/a.xml", voc(voc_object("spot", 1, 2, 3, 4)))
@@ -326,6 +390,15 @@ def test_voc_classes_of_labels_txt(root):
     ("item", "fault"),
     [
         ("<name>a</name>", "has no <bndbox>"),
+        ("<name>a</name><polygon><x1>1</x1></polygon>", "has no <bndbox>, only <polygon>"),
+        ("<name>a</name><robndbox><cx>1</cx></robndbox>", "has no <bndbox>, only <robndbox>"),
+        (voc_object("a", 1, 2, 3, 4) + "<bndbox/>", "has 2 <bndbox>"),
+        (voc_object("a", 1, 2, 3, 4, more="<name>b</name>"), "has 2 <name>"),
+        (
+            voc_object("a", 1, 2, 3, 4, more="<difficult>hard</difficult>"),
+            "its <difficult> is 'hard', expected 0 or 1",
+        ),
+        (voc_object("a", 1, 2, 3, "1e12"), "lies far outside"),
         (voc_object("", 1, 2, 3, 4), "has no <name>"),
         (voc_object("a", 1, 2, 3, "x"), "expected four finite numbers"),
         (voc_object("a", 1, 2, 3, "inf"), "expected four finite numbers"),
@@ -344,13 +417,47 @@ def test_faulty_objects_of_voc(root, item, fault):
     assert fault in fault_of(box, SIZE)
 
 
-def test_a_broken_xml_file(root):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"<annotation><object>", "is no XML file that can be read"),
+        (b"", "is no XML file that can be read"),
+        ('<?xml version="1.0" encoding="GBK"?><a>\u88c2</a>'.encode("gbk"), "is not UTF-8"),
+        ("<annotation><object>\u88c2</object></annotation>".encode("gbk"), "is not UTF-8"),
+        (b'<?xml version="1.0" encoding="GBK"?><annotation/>', "is no XML file that can be read"),
+        (
+            b'<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><a>&c;</a>',
+            "declares entities of its own, which are not read",
+        ),
+        ('<!DOCTYPE a [<!ENTITY b "bb">]><a>&b;</a>'.encode("utf-16"), "declares entities"),
+    ],
+)
+def test_a_broken_xml_file(root, content, reason):
     picture(root, "JPEGImages/a.png")
-    write(root, "Annotations/a.xml", "<annotation><object>")
+    write(root, "Annotations/a.xml", "")
+    (root / "Annotations/a.xml").write_bytes(content)
 
     (image,) = read("voc", root).images
 
-    assert image.fault.startswith(f"{root}/Annotations/a.xml is no XML file that can be read")
+    assert image.fault.startswith(f"'{root}/Annotations/a.xml' {reason}")
+
+
+@pytest.mark.parametrize("kind", ["voc", "yolo", "labelme"])
+def test_an_annotation_file_that_is_no_file(root, kind):
+    usual = FORMATS[kind]
+    suffix = {"voc": ".xml", "yolo": ".txt", "labelme": ".json"}[kind]
+    picture(root, *(f"{usual.images}/{name}.png".lstrip("/") for name in "abc"))
+    write(root, "labels.txt", "spot")
+    folder = (root / usual.annotations.format(path="a", split="")).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"a{suffix}").mkdir()
+    (folder / f"b{suffix}").symlink_to("nothing")
+
+    a, b, c = read(kind, root).images
+
+    assert a.fault == f"{folder}/a{suffix} is no file that can be read: a folder"
+    assert b.fault == f"{folder}/b{suffix} is no file that can be read: a link to nothing"
+    assert [image.missing for image in (a, b, c)] == [False, False, True]
 
 
 # ---- YOLO ----
@@ -393,6 +500,13 @@ def test_where_yolo_has_its_classes(root, file, text):
     assert read("yolo", root, "train").classes == ("spot", "dent")
 
 
+def test_names_in_data_yaml_are_text(root):
+    picture(root, "images/a.png")
+    write(root, "data.yaml", "names: {'0': no, 1: 1, 2: 1e3, 3: ~, 4: \"\\u88c2\"}\nnc: 5\n")
+
+    assert read("yolo", root).classes == ("no", "1", "1e3", "~", "裂")
+
+
 def test_yolo_classes_that_are_asked_for(root):
     picture(root, "images/a.png")
 
@@ -401,9 +515,27 @@ def test_yolo_classes_that_are_asked_for(root):
         read("yolo", root)
 
 
+BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\n"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("nc: 3", "names is None"), ("names: {1: a}", "names is {1: 'a'}"), ("a: [", "no YAML file")],
+    [
+        ("nc: 3", "names is None"),
+        ("names: {1: a}", "names is {'1': 'a'}"),
+        ("names: {0: a, 00: b}", "names is {'0': 'a', '00': 'b'}"),
+        ("names: [a, [b]]", r"names is \['a', \['b'\]\]"),
+        ("names: [a, ]\nnames: [b]", r"data\.yaml' holds the key 'names' twice in one object"),
+        ("names:\n- a\n-\n", r"names is \['a', ''\]"),
+        ("names: [a, b, a]", r"data\.yaml': names holds 'a' more than once"),
+        ("names: [a, b]\nnc: 3", "nc is 3, but names holds 2: both have to agree"),
+        ("a: [", "no YAML file"),
+        ("? [a]\n: b", "no YAML file"),
+        ("[" * 500, "no YAML file"),
+        (BOMB, r"no YAML file: it holds an alias \(\*name\), which is not read"),
+        ("names: [a]\nkpt_shape: 4", "kpt_shape is '4'; expected the number of key points and"),
+        ("names: [a]\nkpt_shape: [4, x]", r"kpt_shape is \['4', 'x'\]; expected"),
+    ],
 )
 def test_a_wrong_data_yaml(root, text, reason):
     picture(root, "images/a.png")
@@ -417,11 +549,12 @@ def test_a_wrong_data_yaml(root, text, reason):
     ("line", "fault"),
     [
         ("0 0.5 0.5", "has 3 columns, expected 5"),
-        ("0 0.5 0.5 0.1 0.1 0.9", "has 6 columns, expected 5"),
+        ("0 0.5 0.5 0.1 0.1 0.9", "polygon; is the sixth a confidence?"),
+        ("0 0.5 0.5 0.1 0.1 0.9 0.9 0.9", "has 8 columns, expected 5"),
         ("0 0.5 0.5 0.1 x", "expected four finite numbers"),
         ("0 0.5 0.5 0.1 nan", "expected four finite numbers"),
         ("0 0.5 0.5 0.1 0.1 0.5 inf", "no finite number"),
-        ("0 0.5 0.5 0.1 0.1 0.5 x", "could not convert string to float: 'x'"),
+        ("0 0.5 0.5 0.1 0.1 0.5 x", "its points are not pairs of numbers"),
         ("2 0.5 0.5 0.1 0.1", "class index 2 is not among 0..1 (2 classes)"),
         ("-1 0.5 0.5 0.1 0.1", "class index -1 is not among"),
         ("0.5 0.5 0.5 0.1 0.1", "class index 0.5 is not among"),
@@ -441,6 +574,73 @@ def test_faulty_lines_of_yolo(root, line, fault):
     assert fault in fault_of(box, SIZE)
 
 
+# A box of 24 x 16 pixels around the middle, and the corners of one of half its size.
+IN_TWO = "0 0.5 0.5 0.4 0.4 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6\n"
+IN_THREE = "0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 1 0 0 0 0.5 0.5 2\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "shape"),
+    [(IN_TWO, "[4, 2]"), (IN_THREE, "[4, 3]"), ("0 0.5 0.5 0.4 0.4 0.5 0.6\n", "[1, 2]")],
+)
+def test_key_points_of_yolo(root, line, shape):
+    picture(root, "images/a.png")
+    write(root, "data.yaml", f"names: [spot]\nkpt_shape: {shape}\n")
+    write(root, "labels/a.txt", line + "0 0.5 0.5 0.4 0.4\n0 0.5 0.5 0.4 0.4 1\n")
+
+    (image,) = read("yolo", root).images
+
+    assert [box.corners for box in image.boxes[:2]] == [pytest.approx((18, 12, 42, 28))] * 2
+    assert "has 6 columns, expected" in image.boxes[2].fault
+    assert image.remarks == ["a line with key points, which are passed over"]
+
+
+@pytest.mark.parametrize(
+    ("line", "shape"),
+    [(IN_TWO, "[4, 2]"), ("0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 1\n", "[2, 3]")],
+)
+def test_what_may_be_key_points_or_a_polygon_of_yolo(root, line, shape):
+    picture(root, "images/a.png")
+    write(root, "data.yaml", "names: [spot]")
+    write(root, "labels/a.txt", f"{line}0 0.5 0.5 0.1 0.1\n{line}")
+
+    with pytest.raises(DataError) as caught:
+        read("yolo", root)
+
+    count = len(line.split())
+    assert f"a.txt', line 1: its {count} columns may be a box and key points or" in str(
+        caught.value
+    )
+    assert f"key points kpt_shape: {shape}, for polygons kpt_shape: [0, 0]." in str(caught.value)
+    write(root, "data.yaml", "names: [spot]\nkpt_shape: [0, 0]")
+    polygon = read("yolo", root).images[0].boxes[0]
+    assert polygon.corners[:2] == pytest.approx((24, 16))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        # turned boxes, small and large: their first corner is no centre
+        "0 0.4 0.4 0.42 0.4 0.42 0.42 0.4 0.42",
+        "0 0.1 0.5 0.5 0.1 0.9 0.5 0.5 0.9",
+        "0 0.2 0.2 0.8 0.2 0.8 0.8 0.2 0.8",
+        # polygons, one of which may be key points, of different lengths
+        f"{IN_TWO}0 0.5 0.5 0.4 0.4 0.4 0.4 0.6 0.6",
+    ],
+)
+def test_what_can_only_be_polygons_of_yolo(root, lines):
+    picture(root, "images/a.png")
+    write(root, "labels.txt", "spot\n")
+    write(root, "labels/a.txt", lines)
+
+    (image,) = read("yolo", root).images
+
+    for line, box in zip(lines.splitlines(), image.boxes, strict=True):
+        xs, ys = ([float(x) for x in line.split()[first::2]] for first in (1, 2))
+        edges = min(xs) * 60, min(ys) * 40, max(xs) * 60, max(ys) * 40
+        assert box.corners == pytest.approx(edges)
+
+
 def test_a_yolo_file_that_is_no_text(root):
     picture(root, "images/a.png")
     write(root, "labels.txt", "spot\n")
@@ -449,7 +649,7 @@ def test_a_yolo_file_that_is_no_text(root):
 
     (image,) = read("yolo", root).images
 
-    assert image.fault.startswith(f"{root}/labels/a.txt is no text file that can be read")
+    assert image.fault.startswith(f"'{root}/labels/a.txt' is not UTF-8")
 
 
 def test_yolo_boxes_of_an_unreadable_image_are_counted(root):
@@ -505,10 +705,17 @@ def test_shapes_of_labelme(root, item, corners):
     [
         (shape("point", (1, 2)), "a point has no box"),
         (shape("line", (1, 2), (1, 9)), "has no width"),
-        (shape("polygon"), "cannot be understood"),
-        (shape("polygon", (1, 2, 3)), "cannot be understood"),
-        (shape("polygon", (1, "x"), (1, 2)), "cannot be understood"),
-        ({"label": "spot"}, "cannot be understood"),
+        (shape("polygon"), "has no points"),
+        (shape("polygon", (1, 2, 3)), "its points are not pairs of numbers"),
+        (shape("polygon", (1, "x"), (1, 2)), "its points are not pairs of numbers"),
+        (shape("polygon", (1, float("nan")), (1, 2)), "one of its points is no finite number"),
+        (shape("polygon", (1, float("inf")), (1, 2)), "one of its points is no finite number"),
+        (shape("polygon", (1, 1e12), (1, 2)), "lies far outside the image"),
+        (shape("polygon", (9, 1e4), (1, 2)), "lies far outside the image"),
+        (shape("circle", (1, 2), (1, 1e4)), "lies far outside the image"),
+        ({"label": "spot"}, "its points are not pairs of numbers"),
+        (shape("line", (1, 2), (3, 4), label=None), "has no label"),
+        (shape("line", (1, 2), (3, 4), label=" "), "has no label"),
         (3, "has no label"),
     ],
 )
@@ -536,3 +743,32 @@ def test_files_of_labelme(root):
     assert found.images[1].fault == f"{root}/b.json is no file of labelme"
     assert "is no JSON file" in found.images[2].fault
     assert found.images[3].missing
+    assert [image.missing for image in found.images[:3]] == [False] * 3
+
+
+def test_names_of_its_own_of_labelme(root):
+    picture(root, "a.png")
+    names = ("__ignore__", "_background_", " spot", "dent")
+    shapes = [shape("line", (1, 2), (3, 4), label=name) for name in names]
+    write(root, "a.json", labelme(*shapes))
+
+    found = read("labelme", root)
+
+    assert found.classes == ("dent", "spot")
+    ignored, *others = found.images[0].boxes
+    assert ignored == Box(0, "", (1, 2, 3, 4), ignored=True)
+    assert ignored.labels(found.classes) == ("dent", "spot")
+    assert [box.labels(found.classes) for box in others] == [["spot"], ["dent"]]
+    assert found.images[0].remarks == ["a shape called _background_, which is no object"]
+    write(root, "labels.txt", "__ignore__\n_background_\nspot\ndent\n")
+    assert read("labelme", root).classes == ("spot", "dent")
+
+
+@pytest.mark.parametrize("path", [{"imagePath": None}, {"imagePath": 3}])
+def test_a_file_of_labelme_that_names_no_image(root, path):
+    picture(root, "a.png")
+    write(root, "a.json", labelme(shape("line", (1, 2), (3, 4)), **path))
+
+    (image,) = read("labelme", root).images
+
+    assert "a.json': its imagePath is " in image.fault

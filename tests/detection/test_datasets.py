@@ -116,7 +116,7 @@ def test_records(root):
     }
     assert second["instances"] == [{"bbox": [0, 0, 60, 40], "bbox_label": 1, "ignore_flag": 1}]
     assert third["instances"] == []
-    assert [dataset.labels_of(record) for record in (first, second, third)] == [[1, 0], [1], []]
+    assert [dataset.labels_of(record) for record in (first, second, third)] == [[1, 0], [], []]
     assert told(dataset, "faults_of") == told(dataset, "notes_of") == []
 
 
@@ -152,7 +152,7 @@ def test_samples(root):
 def test_the_sampler_balances_classes(root):
     sampler = ClassBalancedSampler(open_dataset(root), balance=1.0)
 
-    assert sampler.weights.tolist() == [3, 1.5, 1]
+    assert sampler.weights.tolist() == [3, 1, 1]
 
 
 def test_a_list_of_yolo(root):
@@ -268,7 +268,7 @@ def test_unknown_names(root):
 def test_a_class_may_be_left_out(root):
     dataset = open_dataset(root, metainfo=dict(classes=("spot",)), faults="drop")
 
-    assert [dataset.labels_of(record) for record in records(dataset)] == [[0], [0], []]
+    assert [dataset.labels_of(record) for record in records(dataset)] == [[0], [], []]
     (note,) = told(dataset, "notes_of")
     assert note.endswith("class 'scratch' is not one of the classes spot; left out")
 
@@ -317,10 +317,10 @@ def test_a_file_that_cannot_be_read(root):
     (fault,) = told(open_dataset(root, annotation_format="yolo"), "faults_of")
     dropping = open_dataset(root, annotation_format="yolo", faults="drop")
 
-    assert "labels/train/b.txt is no text file that can be read" in fault
+    assert "labels/train/b.txt' is not UTF-8 (byte 0 is 0xff; perhaps UTF-16): save it as" in fault
     assert [Path(record["img_path"]).name for record in records(dropping)] == ["a.png", "c.png"]
     (note,) = told(dropping, "notes_of")
-    assert f"{root}/images/train/b.png: {root}/labels/train/b.txt is no text file" in note
+    assert f"{root}/images/train/b.png: '{root}/labels/train/b.txt' is not UTF-8" in note
 
 
 @pytest.mark.parametrize("faults", ["stop", "drop"])
@@ -440,6 +440,134 @@ def test_images_that_are_not_there(root):
     split = read_split("train", open_dataset(root))
 
     assert list(split.missing_files()) == [str(root / "images/train/b.png")]
+
+
+# ---- plausibility ----
+
+
+def write_each(root: Path, kind: str, boxes: list[list[float]], **more) -> dict[str, str]:
+    """Writes boxes (class, x1, y1, x2, y2) for a.png in a format; returns the settings for it.
+
+    Args:
+        root: Of the pictures in ``images/train``.
+        kind: The format.
+        boxes: Of the first picture; the others have none.
+        **more: ``difficult`` marks the boxes as to be ignored.
+    """
+    ignored = more.get("difficult", 0)
+    (root / "labels.txt").write_text("scratch\nspot\n")
+    if kind == "coco":
+        ids = {0: 2, 1: 9}
+        annotations = [
+            annotation(1, ids[label], [x1, y1, x2 - x1, y2 - y1], iscrowd=ignored)
+            for label, x1, y1, x2, y2 in boxes
+        ]
+        write_coco(root, annotations)
+        return {}
+    names = ("scratch", "spot")
+    for name in "abc":
+        items = boxes if name == "a" else []
+        file = root / f"notes/{name}"
+        file.parent.mkdir(exist_ok=True)
+        if kind == "yolo":
+            lines = [
+                f"{c} {(x1 + x2) / 120} {(y1 + y2) / 80} {(x2 - x1) / 60} {(y2 - y1) / 40}\n"
+                for c, x1, y1, x2, y2 in items
+            ]
+            file.with_suffix(".txt").write_text("".join(lines))
+        elif kind == "voc":
+            objects = [
+                f"<object><name>{names[c]}</name><difficult>{ignored}</difficult><bndbox>"
+                f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>"
+                "</object>"
+                for c, x1, y1, x2, y2 in items
+            ]
+            file.with_suffix(".xml").write_text(f"<annotation>{''.join(objects)}</annotation>")
+        else:
+            shapes = [
+                {"label": "__ignore__" if ignored else names[c], "points": [[x1, y1], [x2, y2]]}
+                for c, x1, y1, x2, y2 in items
+            ]
+            content = {"imagePath": f"{name}.png", "shapes": shapes}
+            file.with_suffix(".json").write_text(json.dumps(content))
+    suffix = {"yolo": "txt", "voc": "xml", "labelme": "json"}[kind]
+    return dict(annotation_format=kind, images="images", annotations=f"notes/{{name}}.{suffix}")
+
+
+def texts(dataset: DetectionDataset, level: str) -> list[str]:
+    return [finding.text for finding in dataset.findings() if finding.level == level]
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "labelme"])
+def test_what_is_implausible_in_every_format(root, kind):
+    box = [1, 10, 5, 30, 15]
+    settings = write_each(root, kind, [box, box, [0, 0, 0, 60, 40], [0, 3, 3, 3.5, 20]])
+
+    dataset = open_dataset(root, input_size=(80, 120), **settings)
+
+    assert told(dataset, "faults_of") == []
+    first, second, third = texts(dataset, "warning")
+    assert first.startswith("boxes narrower or lower than a pixel: 1 of 4")
+    assert second == "boxes that cover their image: 1 of 4"
+    assert third.startswith("boxes that stand twice or more: 1; remove")
+    (note,) = texts(dataset, "note")
+    assert note.endswith("in the network's input, 120 x 80, from 1 x 34 to 120 x 80")
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "labelme"])
+def test_all_boxes_are_ignored(root, kind):
+    settings = write_each(root, kind, [[1, 10, 5, 30, 15]], difficult="1")
+
+    dataset = open_dataset(root, **settings)
+
+    assert read_split("train", dataset).counts() == {"scratch": 0, "spot": 0, "(no label)": 3}
+    (error,) = texts(dataset, "error")
+    assert error.startswith("all 1 boxes are marked to be ignored")
+    with pytest.raises(DataError, match="train: all 1 boxes are marked to be ignored"):
+        check(dataset)
+    (warning,) = texts(open_dataset(root, test_mode=True, **settings), "warning")
+    assert warning.startswith("all 1 boxes are marked to be ignored")
+
+
+def test_what_labelme_ignores_is_ignored_in_every_class(root):
+    settings = write_each(root, "labelme", [[1, 10, 5, 30, 15]], difficult="1")
+
+    instances = open_dataset(root, **settings).get_data_info(0)["instances"]
+
+    assert [(i["bbox_label"], i["ignore_flag"]) for i in instances] == [(0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "labelme"])
+def test_boxes_in_shares_of_the_image(root, kind):
+    settings = write_each(root, kind, [[1, 0.2, 0.1, 0.5, 0.4], [0, 0.3, 0.3, 0.9, 0.8]])
+
+    with pytest.raises(DataError, match=r"boxes narrower or lower than a pixel: 2 of 2; are they"):
+        check(open_dataset(root, **settings))
+
+
+@pytest.mark.parametrize("kind", ["voc", "labelme"])
+def test_the_fault_of_a_file_is_told_and_not_its_consequence(root, kind):
+    settings = write_each(root, kind, [])
+    (root / "labels.txt").unlink()
+    file = next((root / "notes").glob("a.*"))
+    file.write_bytes(file.read_bytes() + "裂纹".encode("gbk"))
+
+    with pytest.raises(DataError) as caught:
+        open_dataset(root, **settings)
+
+    assert f"train: 1 of its 3 annotation files cannot be read: '{file}' is not UTF-8" in str(
+        caught.value
+    )
+
+
+def test_objects_without_a_name_are_told(root):
+    settings = write_each(root, "voc", [[1, 10, 5, 30, 15]])
+    (root / "labels.txt").unlink()
+    file = root / "notes/a.xml"
+    file.write_text(file.read_text().replace("<name>spot</name>", ""))
+
+    with pytest.raises(DataError, match=r"no annotation names a class; .*object 1: has no <name>"):
+        open_dataset(root, **settings)
 
 
 # ---- configs ----

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from aicore.datasets.annotations import is_far_outside
+from aicore.errors import DataError
+from aicore.runtime.files import MISSING, why_no_file
 
 Corners = tuple[float, float, float, float]
 
@@ -19,13 +23,17 @@ class Box(NamedTuple):
     number: int | str
     """Which one of its file it is."""
     label: str
-    """Class name."""
+    """Class name; empty where it is not known, and of what is to be ignored in every class."""
     corners: Corners = (math.nan,) * 4  # type: ignore[assignment]
     """Left, top, right and bottom edge in pixels: the image's pixels lie between 0 and its size."""
     ignored: bool = False
     """Whether it neither has to be found nor counts as a false alarm (``iscrowd``, difficult)."""
     fault: str = ""
     """Why it could not be read."""
+
+    def labels(self, classes: Collection[str]) -> Collection[str]:
+        """Returns the class that the box is of; all of ``classes`` if it is ignored in each."""
+        return classes if self.ignored and not self.label else [self.label]
 
 
 @dataclass
@@ -44,6 +52,8 @@ class AnnotatedImage:
     """Why the annotation file cannot be read."""
     notes: list[str] = field(default_factory=list)
     """What is odd, but does no harm."""
+    remarks: list[str] = field(default_factory=list)
+    """What a reader passes over because the file says so, a clause for each."""
     id: int | None = None
     """Number of the image in its file."""
 
@@ -61,6 +71,8 @@ class Annotations:
     """What an entry of a file is called: ``object 3``, ``line 3``."""
     faults: list[tuple[str, str]] = field(default_factory=list)
     """Reason and place of what belongs to no image."""
+    has_widths: bool = False
+    """Whether the format states a box by its width and height in pixels."""
 
     def place(self, image: AnnotatedImage, box: Box) -> str:
         """Returns where a box stands: ``labels/a.txt, line 3 (scratch)``."""
@@ -70,6 +82,30 @@ class Annotations:
     def names(self) -> list[str]:
         """Returns the class names that occur, sorted."""
         return sorted({box.label for image in self.images for box in image.boxes if box.label})
+
+
+def read_each(
+    images: Sequence[AnnotatedImage], read: Callable[[AnnotatedImage], None]
+) -> list[AnnotatedImage]:
+    """Reads the annotation file of each image; what is wrong with a file is its image's fault.
+
+    Args:
+        images: With their ``source``.
+        read: Reads the file into the image; raises :class:`DataError`.
+    """
+    bar = tqdm(images, "annotations", unit="file", disable=None, leave=False)
+    for image in bar:
+        reason = why_no_file(image.source)
+        if reason == MISSING:
+            image.missing = True
+        elif reason:
+            image.fault = f"{image.source} is no file that can be read: {reason}"
+        else:
+            try:
+                read(image)
+            except DataError as error:
+                image.fault = str(error).removesuffix(".")
+    return list(images)
 
 
 def to_corners(values: Sequence[object]) -> Corners:

@@ -57,7 +57,7 @@ def read_file(file: Path, image_root: Path) -> Annotations:
     reason = f"its image_id is not among the {len(images)} images"
     strays = [(reason, f"{file}, annotation {stray.get('id')}") for stray in coco.strays]
     classes = tuple(dict.fromkeys(coco.categories.values()))
-    return Annotations(file, classes, images, "annotation", strays)
+    return Annotations(file, classes, images, "annotation", strays, has_widths=True)
 
 
 def _box(annotation: dict[str, Any], coco: CocoFile) -> Box:

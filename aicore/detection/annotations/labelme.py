@@ -6,10 +6,17 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from aicore.datasets.annotations import LabelmeFile, find_labelme, read_labelme, stated_size
-from aicore.detection.annotations.boxes import AnnotatedImage, Annotations, Box, to_corners
+from aicore.datasets.annotations import (
+    LABELME_BACKGROUND,
+    LABELME_IGNORE,
+    LABELME_RESERVED,
+    LabelmeFile,
+    check_points,
+    find_labelme,
+    read_labelme,
+    stated_size,
+)
+from aicore.detection.annotations.boxes import AnnotatedImage, Annotations, Box, read_each
 from aicore.detection.annotations.layout import Layout
 from aicore.detection.annotations.voc import declared_classes
 from aicore.errors import DataError
@@ -22,14 +29,16 @@ def read(layout: Layout) -> Annotations:
     """Reads the JSON file of each image, found by the image's own name.
 
     The classes are the lines of ``labels.txt`` in the root, else all names that occur, sorted.
+    labelme's own names are none of them: what is called ``_background_`` is no object, and
+    ``__ignore__`` is to be ignored in every class.
     """
-    paths = layout.find_images()
     images = [
-        _read_image(path, layout.annotation_of(path, SUFFIX))
-        for path in tqdm(paths, "annotations", unit="file", disable=None, leave=False)
+        AnnotatedImage(path, source=layout.annotation_of(path, SUFFIX))
+        for path in layout.find_images()
     ]
-    annotations = Annotations(layout.source, (), images, "shape")
-    annotations.classes = declared_classes(layout.root) or tuple(annotations.names())
+    annotations = Annotations(layout.source, (), read_each(images, _read_image), "shape")
+    declared = [n for n in declared_classes(layout.root) if n not in LABELME_RESERVED]
+    annotations.classes = tuple(declared) or tuple(annotations.names())
     return annotations
 
 
@@ -47,50 +56,53 @@ def read_folder(folder: Path) -> Annotations:
         if content is None:
             annotations.faults.append((NO_LABELME, str(file)))
         else:
-            annotations.images.append(_to_image(content.image, file, content))
+            annotations.images.append(_take(content, AnnotatedImage(content.image, source=file)))
     annotations.classes = tuple(annotations.names())
     return annotations
 
 
-def _read_image(path: Path, file: Path) -> AnnotatedImage:
-    if not file.is_file():
-        return AnnotatedImage(path, source=file, missing=True)
-    try:
-        content = read_labelme(file)
-    except DataError as error:
-        return AnnotatedImage(path, source=file, fault=str(error).rstrip("."))
+def _read_image(image: AnnotatedImage) -> None:
+    content = read_labelme(image.source)
     if content is None:
-        return AnnotatedImage(path, source=file, fault=f"{file} {NO_LABELME}")
-    image = _to_image(path, file, content)
-    if content.image.name != path.name:
+        raise DataError(f"{image.source} {NO_LABELME}")
+    _take(content, image)
+    if content.image.name != image.path.name:
         image.notes.append(
-            f"{file}: its imagePath is {content.image.name!r}, but its image is {path.name!r}"
+            f"{image.source}: its imagePath is {content.image.name!r}, but its image is "
+            f"{image.path.name!r}"
         )
+
+
+def _take(content: LabelmeFile, image: AnnotatedImage) -> AnnotatedImage:
+    """Puts the size and the boxes of a file into its image."""
+    image.size = stated_size(content.height, content.width)
+    for number, shape in enumerate(content.shapes):
+        if shape.get("label") == LABELME_BACKGROUND:
+            image.remarks.append(f"a shape called {LABELME_BACKGROUND}, which is no object")
+        else:
+            image.boxes.append(_box(number, shape))
     return image
-
-
-def _to_image(path: Path, file: Path, content: LabelmeFile) -> AnnotatedImage:
-    size = stated_size(content.height, content.width)
-    boxes = [_box(number, shape) for number, shape in enumerate(content.shapes)]
-    return AnnotatedImage(path, size, file, boxes=boxes)
 
 
 def _box(number: int, shape: dict[str, Any]) -> Box:
     """Returns the bounding box of a shape."""
-    label = str(shape.get("label") or "")
+    label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
+    label = str(label).strip() if isinstance(label, str | int) else ""
     if not label:
         return Box(number, "", fault="has no label")
-    kind = shape.get("shape_type") or "polygon"
     try:
-        xs, ys = zip(*((float(x), float(y)) for x, y in shape["points"]), strict=True)
-        if kind == "circle" and len(xs) == 2:  # its centre and a point on it
-            radius = math.dist((xs[0], ys[0]), (xs[1], ys[1]))
-            xs, ys = (xs[0] - radius, xs[0] + radius), (ys[0] - radius, ys[0] + radius)
+        points = check_points(shape.get("points"), None)
+        if len(points) < 2:
+            raise ValueError("a point has no box" if len(points) else "has no points")
+        low, high = points.min(axis=0), points.max(axis=0)
+        if kind == "circle" and len(points) == 2:  # its centre and a point on it
+            radius = math.dist(*points)
+            low, high = points[0] - radius, points[0] + radius
         # The corners of a mask are its first and last pixel.
-        more = 1 if kind == "mask" else 0
-        corners = to_corners([min(xs), min(ys), max(xs) + more, max(ys) + more])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        return Box(number, label, fault=f"cannot be understood ({error})")
-    if len(xs) == 1:
-        return Box(number, label, fault="a point has no box")
+        high = high + 1 if kind == "mask" else high
+    except ValueError as error:
+        return Box(number, label, fault=str(error))
+    corners = (*low.tolist(), *high.tolist())
+    if label == LABELME_IGNORE:
+        return Box(number, "", corners, ignored=True)
     return Box(number, label, corners)

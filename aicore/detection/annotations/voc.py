@@ -9,32 +9,40 @@ without their first column and row of pixels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from tqdm import tqdm
-
+from aicore.datasets.annotations import as_bool, read_text, stated_size
 from aicore.datasets.files import read_labels
-from aicore.detection.annotations.boxes import AnnotatedImage, Annotations, Box, to_corners
+from aicore.detection.annotations.boxes import (
+    AnnotatedImage,
+    Annotations,
+    Box,
+    read_each,
+    to_corners,
+)
 from aicore.detection.annotations.layout import Layout
+from aicore.errors import DataError
 
 SUFFIX = ".xml"
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
+_HEADER = {"folder", "filename", "path", "source", "owner", "size", "segmented"}
+_OTHER_SHAPES = {"polygon", "robndbox", "points"}
 
 
 def read(layout: Layout) -> Annotations:
     """Reads the XML file of each image, found by the image's own name.
 
     The classes are the lines of ``labels.txt`` in the root, else all names that occur, sorted.
+    Tags count without their namespace and case, objects at any depth. A file that holds something,
+    but no object, is faulty.
     """
-    paths = layout.find_images()
     images = [
-        _read_image(path, layout.annotation_of(path, SUFFIX))
-        for path in tqdm(paths, "annotations", unit="file", disable=None, leave=False)
+        AnnotatedImage(path, source=layout.annotation_of(path, SUFFIX))
+        for path in layout.find_images()
     ]
-    annotations = Annotations(layout.source, (), images, "object")
+    annotations = Annotations(layout.source, (), read_each(images, _read_image), "object")
     annotations.classes = declared_classes(layout.root) or tuple(annotations.names())
     return annotations
 
@@ -45,44 +53,99 @@ def declared_classes(root: Path) -> tuple[str, ...]:
     return tuple(read_labels(file, "")) if file.is_file() else ()
 
 
-def _read_image(path: Path, file: Path) -> AnnotatedImage:
-    if not file.is_file():
-        return AnnotatedImage(path, source=file, missing=True)
-    image = AnnotatedImage(path, source=file)
-    try:
-        root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        image.fault = f"{file} is no XML file that can be read: {error}"
-        return image
+def _read_image(image: AnnotatedImage) -> None:
+    root = _parse(image.source)
     image.size = _size(root)
-    image.boxes = [_box(number, item) for number, item in enumerate(root.findall("object"), 1)]
+    # Some tools have an <object> around all objects.
+    objects = [
+        item
+        for item in root.iter("object")
+        if item.find("name") is not None or next(item.iterfind(".//object"), None) is None
+    ]
+    image.boxes = [_box(number, item) for number, item in enumerate(objects, 1)]
+    passed_over = _passed_over(root)
+    if passed_over and not objects:
+        raise DataError(
+            f"nothing in {str(image.source)!r} is known, which holds {', '.join(passed_over)}: "
+            "expected <object> with <name> and <bndbox>."
+        )
+    if passed_over:
+        image.notes.append(f"{image.source}: not read are {', '.join(passed_over)}")
     name = (root.findtext("filename") or "").strip()
-    if name and PurePosixPath(name.replace("\\", "/")).name != path.name:
-        image.notes.append(f"{file}: its <filename> is {name!r}, but its image is {path.name!r}")
-    return image
+    if name and PurePosixPath(name.replace("\\", "/")).name != image.path.name:
+        image.notes.append(
+            f"{image.source}: its <filename> is {name!r}, but its image is {image.path.name!r}"
+        )
+
+
+def _parse(file: Path) -> ElementTree.Element:
+    """Returns the root of an XML file, its tags in lower case and without a namespace."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{str(file)!r} cannot be read: {error.strerror}.") from error
+    if b"<!ENTITY" in content.replace(b"\0", b""):  # also in UTF-16
+        raise DataError(f"{str(file)!r} declares entities of its own, which are not read.")
+    try:
+        root = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        read_text(file)  # the encoding is most often what is wrong
+        raise DataError(f"{str(file)!r} is no XML file that can be read: {error}.") from error
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2].lower()
+    return root
+
+
+def _passed_over(root: ElementTree.Element) -> list[str]:
+    """Returns the tags that hold something which is neither an object nor of the header."""
+    if root.tag != "annotation" and next(root.iter("object"), None) is None:
+        return [f"<{root.tag}>"]
+    return [
+        f"<{child.tag}>"
+        for child in root
+        if child.tag not in _HEADER
+        and next(child.iter("object"), None) is None
+        and (len(child) or child.attrib or (child.text or "").strip())
+    ]
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-    texts = [root.findtext(f"size/{side}", "") for side in ("height", "width")]
+    texts = [root.findtext(f".//size/{side}", "") for side in ("height", "width")]
     try:
-        height, width = (float(text) for text in texts)
+        return stated_size(*map(float, texts))
     except ValueError:
         return None
-    known = math.isfinite(height + width) and height >= 1 and width >= 1
-    return (int(height), int(width)) if known else None
 
 
 def _box(number: int, item: ElementTree.Element) -> Box:
-    label = (item.findtext("name") or "").strip()
-    if not label:
-        return Box(number, "", fault="has no <name>")
-    if item.find("bndbox") is None:
-        return Box(number, label, fault="has no <bndbox>")
+    label = ""
     try:
-        corners = to_corners([item.findtext(f"bndbox/{edge}") for edge in _EDGES])
+        label = (_only(item, "name").text or "").strip()
+        if not label:
+            raise ValueError("has no <name>")
+        edges = _only(item, "bndbox")
+        corners = to_corners([edges.findtext(edge) for edge in _EDGES])
     except ValueError as error:
         return Box(number, label, fault=str(error))
-    return Box(number, label, corners, (item.findtext("difficult") or "").strip() == "1")
+    try:
+        return Box(number, label, corners, as_bool(item.findtext("difficult")))
+    except ValueError as error:
+        return Box(number, label, fault=f"its <difficult> {error}")
+
+
+def _only(item: ElementTree.Element, tag: str) -> ElementTree.Element:
+    """Returns the one child of a tag.
+
+    Raises:
+        ValueError: There is none or there are several; the message is a clause.
+    """
+    found = item.findall(tag)
+    if len(found) > 1:
+        raise ValueError(f"has {len(found)} <{tag}>")
+    if not found:
+        others = [f"<{child.tag}>" for child in item if child.tag in _OTHER_SHAPES]
+        raise ValueError(f"has no <{tag}>" + (f", only {', '.join(others)}" if others else ""))
+    return found[0]
 
 
 def write(file: Path, image: AnnotatedImage, classes: Sequence[str]) -> None:

@@ -3,57 +3,73 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
-from tqdm import tqdm
 
+from aicore.datasets.annotations import as_id, check_points, read_text, unique_keys
+from aicore.datasets.base import unique_classes
 from aicore.datasets.files import read_labels
 from aicore.datasets.headers import image_sizes
-from aicore.detection.annotations.boxes import AnnotatedImage, Annotations, Box, to_corners
+from aicore.detection.annotations.boxes import (
+    AnnotatedImage,
+    Annotations,
+    Box,
+    Corners,
+    read_each,
+    to_corners,
+)
 from aicore.detection.annotations.layout import Layout
 from aicore.errors import DataError
 
 SUFFIX = ".txt"
 NAMES_FILE = "data.yaml"
 _DIGITS = 9  # of a share: 1e-5 pixels in an image of 10,000
+_BOX = 5  # columns of a class and a box
+_TOLERANCE = 0.01  # share of the image by which key points may lie outside their box
+_SPREAD = 0.25  # share of a box's longer extent that its key points take at least
+_Line = tuple[int, list[str]]
+"""Its number and its columns."""
 
 
 def read(layout: Layout) -> Annotations:
     """Reads the text file of each image; the images' headers tell their sizes.
 
     A line with more than five numbers is a polygon, ``class x1 y1 x2 y2 x3 y3 ...``, and becomes
-    its bounding box. An image without a file has no objects. The classes are the ``names`` of
+    its bounding box; with ``kpt_shape`` in ``data.yaml`` it is a box with key points, which are
+    passed over. An image without a file has no objects. The classes are the ``names`` of
     ``data.yaml``, else the lines of ``labels.txt`` or ``classes.txt``, in the root; or of
     ``classes.txt`` among the labels; else those that are asked for.
 
     Raises:
-        DataError: There are no class names.
+        DataError: There are no class names, ``data.yaml`` is wrong, or polygons cannot be told
+            from boxes with key points.
     """
     paths = layout.find_images()
-    files = [layout.annotation_of(path, SUFFIX) for path in paths]
-    classes = _classes(layout, files[0].parent)
-    sizes = image_sizes(paths)
     images = [
-        _read_image(path, file, size, classes)
-        for path, file, size in tqdm(
-            zip(paths, files, sizes, strict=True),
-            "annotations",
-            len(paths),
-            unit="file",
-            disable=None,
-            leave=False,
-        )
+        AnnotatedImage(path, size, layout.annotation_of(path, SUFFIX))
+        for path, size in zip(paths, image_sizes(paths), strict=True)
     ]
+    data = _read_data_file(layout.root)
+    classes = data.names if data else _classes(layout, images[0].source.parent)
+    keypoints = data.keypoints if data else None
+    lines: dict[Path, list[_Line]] = {}
+    read_each(images, lambda image: lines.update({image.source: _read_lines(image.source)}))
+    if keypoints is None:
+        _refuse_key_points(lines)
+    for image in images:
+        for number, columns in lines.get(image.source, ()):
+            # The boxes of an image that cannot be read stay in shares: their number counts.
+            image.boxes.append(_box(number, columns, keypoints or 0, classes, image.size or (1, 1)))
+            if keypoints and len(columns) == _BOX + keypoints:
+                image.remarks.append("a line with key points, which are passed over")
     return Annotations(layout.source, classes, images, "line")
 
 
 def _classes(layout: Layout, labels: Path) -> tuple[str, ...]:
-    for name in (NAMES_FILE, "data.yml"):
-        if (layout.root / name).is_file():
-            return _read_names(layout.root / name)
     folders = dict.fromkeys([layout.root, labels, *labels.parents])
     inside = [folder for folder in folders if folder.is_relative_to(layout.root)]
     for file in [layout.root / "labels.txt", *(folder / "classes.txt" for folder in inside)]:
@@ -68,70 +84,188 @@ def _classes(layout: Layout, labels: Path) -> tuple[str, ...]:
     )
 
 
-def _read_names(file: Path) -> tuple[str, ...]:
-    """Returns the ``names`` of a ``data.yaml``: a list, or names by their indices."""
+# ---- data.yaml ----
+
+
+class _DataFile(NamedTuple):
+    """What a ``data.yaml`` says."""
+
+    names: tuple[str, ...]
+    keypoints: int | None
+    """Numbers of a line's key points, after its box; None: not said, 0: there are none."""
+
+
+class _TextLoader(yaml.BaseLoader):
+    """Reads every scalar as the text it is (``no``, ``1``); no key twice, no alias.
+
+    Aliases of aliases are a file of a few lines that holds billions of names.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias (*name), which is not read")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        return unique_keys(Path(self.name), self.construct_pairs(node, deep))
+
+
+def _read_data_file(root: Path) -> _DataFile | None:
+    """Returns what ``data.yaml`` or ``data.yml`` says; None where there is none."""
+    file = next((root / n for n in (NAMES_FILE, "data.yml") if (root / n).is_file()), None)
+    if file is None:
+        return None
+    loader = _TextLoader(read_text(file))
+    loader.name = str(file)  # for its messages
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = loader.get_single_data()
+    except (yaml.YAMLError, TypeError, RecursionError) as error:
         raise DataError(
             f"{str(file)!r} is no YAML file: {' '.join(str(error).split())}."
         ) from error
-    names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, dict) and set(names) == set(range(len(names))):
-        names = [names[index] for index in range(len(names))]
-    if not names or not isinstance(names, list):
+    content = content if isinstance(content, dict) else {}
+    names = _names(file, content.get("names"))
+    count = content.get("nc", str(len(names)))
+    if count != str(len(names)):
+        raise DataError(
+            f"{str(file)!r}: nc is {count}, but names holds {len(names)}: both have to agree."
+        )
+    return _DataFile(names, _keypoints(file, content.get("kpt_shape")))
+
+
+def _names(file: Path, names: Any) -> tuple[str, ...]:
+    """Returns the names of a list, or of a mapping by their indices."""
+    listed = names
+    if isinstance(names, dict):
+        by_id = {as_id(key): name for key, name in names.items() if isinstance(key, str)}
+        whole = by_id.keys() == set(range(len(names)))
+        listed = [by_id[index] for index in range(len(names))] if whole else None
+    if not listed or not isinstance(listed, list) or not all(map(_is_name, listed)):
         raise DataError(
             f"{str(file)!r}: names is {names!r}; expected a list of class names, or one name for "
             "each index from 0 on."
         )
-    return tuple(map(str, names))
+    return unique_classes((name.strip() for name in listed), f"{str(file)!r}: names")
 
 
-def _read_image(
-    path: Path, file: Path, size: tuple[int, int] | None, classes: tuple[str, ...]
-) -> AnnotatedImage:
-    if not file.is_file():
-        return AnnotatedImage(path, size, file, missing=True)
-    image = AnnotatedImage(path, size, file)
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (UnicodeDecodeError, OSError) as error:
-        image.fault = f"{file} is no text file that can be read: {error}"
-        return image
-    # The boxes of an image that cannot be read stay in shares: their number counts, no more.
-    height, width = size or (1, 1)
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            image.boxes.append(_box(number, line.split(), classes, (width, height)))
-    return image
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
-def _box(number: int, columns: list[str], classes: tuple[str, ...], scale: tuple[int, int]) -> Box:
+def _keypoints(file: Path, shape: Any) -> int | None:
+    """Returns how many numbers the key points of a line are, by ``kpt_shape``."""
+    if shape is None:
+        return None
+    sides = [as_id(side) for side in shape] if isinstance(shape, list) else []
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 0 for side in sides):
+        raise DataError(
+            f"{str(file)!r}: kpt_shape is {shape!r}; expected the number of key points and that of "
+            "the numbers of each, e.g. [4, 2]."
+        )
+    return sides[0] * sides[1]
+
+
+# ---- lines ----
+
+
+def _read_lines(file: Path) -> list[_Line]:
+    lines = enumerate(read_text(file).splitlines(), start=1)
+    return [(number, line.split()) for number, line in lines if line.strip()]
+
+
+def _box(
+    number: int,
+    columns: list[str],
+    keypoints: int,
+    classes: tuple[str, ...],
+    scale: tuple[int, int],
+) -> Box:
     label, fault = _label(columns[0], classes)
     if fault:
         return Box(number, label, fault=fault)
-    if len(columns) != 5 and (len(columns) < 7 or len(columns) % 2 == 0):
-        return Box(
-            number,
-            label,
-            fault=f"has {len(columns)} columns, expected 5 (class, centre x and y, width, height), "
-            "or a class and the points of a polygon",
-        )
     try:
-        if len(columns) == 5:
-            x, y, w, h = to_corners(columns[1:])
-            shares = x - w / 2, y - h / 2, x + w / 2, y + h / 2
-        else:
-            xs, ys = list(map(float, columns[1::2])), list(map(float, columns[2::2]))
-            if not all(map(math.isfinite, [*xs, *ys])):
-                raise ValueError("a point of its polygon is no finite number")
-            shares = to_corners([min(xs), min(ys), max(xs), max(ys)])
+        left, top, right, bottom = _edges(columns, keypoints)
     except ValueError as error:
         return Box(number, label, fault=str(error))
-    left, top, right, bottom = shares
-    return Box(
-        number, label, (left * scale[0], top * scale[1], right * scale[0], bottom * scale[1])
-    )
+    height, width = scale
+    return Box(number, label, (left * width, top * height, right * width, bottom * height))
+
+
+def _edges(columns: list[str], keypoints: int) -> Corners:
+    """Returns left, top, right and bottom edge in shares of the image.
+
+    Raises:
+        ValueError: The line is no box, and no polygon; the message is a clause.
+    """
+    count = len(columns)
+    if count in (_BOX, _BOX + keypoints):
+        x, y, width, height = to_corners(columns[1:_BOX])
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    if keypoints:
+        raise ValueError(
+            f"has {count} columns, expected {_BOX + keypoints} (class, centre x and y, width, "
+            "height, key points)"
+        )
+    if count < 7 or count % 2 == 0:
+        sixth = "; is the sixth a confidence?" if count == 6 else ""
+        raise ValueError(
+            f"has {count} columns, expected {_BOX} (class, centre x and y, width, height), or a "
+            f"class and the points of a polygon{sixth}"
+        )
+    points = check_points(columns[1:], (1, 1))
+    return (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
+
+
+def _refuse_key_points(lines: dict[Path, list[_Line]]) -> None:
+    """Raises where all polygons may be boxes with key points: taken for polygons, they are wrong.
+
+    Raises:
+        DataError: Each is as long as the others, and begins with a box around its points.
+    """
+    longer = [
+        (file, number, columns)
+        for file, found in lines.items()
+        for number, columns in found
+        if len(columns) > _BOX + 1
+    ]
+    if len({len(columns) for _, _, columns in longer}) != 1:
+        return
+    shapes = {_pose_of(columns) for _, _, columns in longer}
+    if len(shapes) == 1 and None not in shapes:
+        (shape,) = shapes
+        file, number, columns = longer[0]
+        raise DataError(
+            f"{str(file)!r}, line {number}: its {len(columns)} columns may be a box and key points "
+            f"or a polygon. Write beside the names in {NAMES_FILE}, for key points kpt_shape: "
+            f"{list(shape)}, for polygons kpt_shape: [0, 0]."
+        )
+
+
+def _pose_of(columns: list[str]) -> tuple[int, int] | None:
+    """Returns the number of key points, and of the numbers of each, that a line may hold."""
+    try:
+        box = check_points(columns[1:_BOX], (1, 1))
+        numbers = np.array(columns[_BOX:], np.float64)
+    except ValueError:
+        return None
+    low, high = box[0] - box[1] / 2, box[0] + box[1] / 2
+    if (box[1] <= 0).any() or (low < -_TOLERANCE).any() or (high > 1 + _TOLERANCE).any():
+        return None
+    for each in (2, 3):
+        if len(numbers) % each:
+            continue
+        points = numbers.reshape(-1, each)
+        if each == 3:  # the third says whether the point is seen: 0 not at all
+            if not np.isin(points[:, 2], (0, 1, 2)).all():
+                continue
+            points = points[points[:, 2] > 0]
+        points = points[:, :2]
+        inside = ((points >= low - _TOLERANCE) & (points <= high + _TOLERANCE)).all()
+        # The corners of a small polygon lie closer together.
+        spread = np.ptp(points, axis=0) / box[1] if len(points) > 1 else np.ones(2)
+        if inside and spread.max() >= _SPREAD:
+            return len(numbers) // each, each
+    return None
 
 
 def _label(text: str, classes: tuple[str, ...]) -> tuple[str, str]:
