@@ -28,7 +28,7 @@ def open_config(
     """
     config = load_config(path, options, classes)
     if config.get("sample_data"):
-        make_sample(Path(config.sample_data))
+        make_sample(Path(config.sample_data), **config.get("sample_settings", {}))
     return config
 
 

@@ -113,6 +113,20 @@ class TestDrawPart:
             around = cv2.dilate(part.mask, np.ones((5, 5), np.uint8))
             assert change[around == 0].max() == 0
 
+    def test_scratches_of_another_width_lie_in_the_same_places(self):
+        for index in range(10):
+            thin = draw_part(0, index, 128, label="scratch")
+            wide = draw_part(0, index, 128, label="scratch", scratch_width=3)
+            assert len(thin.masks) == len(wide.masks)
+            assert not np.any((thin.mask > 0) & (wide.mask == 0))
+            assert np.count_nonzero(wide.mask) > 2 * np.count_nonzero(thin.mask)
+            assert wide.boxes[:, 2:].min() >= 6
+
+    @pytest.mark.parametrize("label", ["good", "spot", "dent"])
+    def test_the_width_of_scratches_changes_nothing_else(self, label):
+        usual, other = (draw_part(0, 3, 64, label=label, scratch_width=f) for f in (1, 3))
+        np.testing.assert_array_equal(usual.image, other.image)
+
     def test_no_class_is_told_by_the_mean_brightness(self):
         means = {
             label: [draw_part(0, i, 64, channels=1, label=label).image.mean() for i in range(40)]
@@ -131,6 +145,7 @@ class TestDrawPart:
             ({"size": 4096}, "size 4096"),
             ({"channels": 2}, "channels is 2"),
             ({"label": "Scrach"}, "Did you mean 'scratch'"),
+            ({"scratch_width": 0.1}, "scratch_width 0.1 is out of range; give 0.5 to 5.0 times"),
         ],
     )
     def test_bad_argument(self, arguments, message):
@@ -284,7 +299,17 @@ class TestMakeSample:
         before = files_of(tmp_path / "a")
         with pytest.raises(DataError, match=r"other settings .*size: 64, asked 96"):
             make_sample(tmp_path / "a", images=25, size=96)
+        with pytest.raises(DataError, match=r"other settings .*scratch_width: 1.0, asked 2"):
+            make_sample(tmp_path / "a", images=25, size=64, scratch_width=2)
         assert files_of(tmp_path / "a") == before
+
+    def test_settings_of_an_older_version_are_completed(self, tmp_path, capsys):
+        file = make_sample(tmp_path / "a", images=25, size=64) / "sample.json"
+        settings = json.loads(file.read_text())
+        del settings["scratch_width"]
+        file.write_text(json.dumps(settings))
+        make_sample(tmp_path / "a", images=25, size=64)
+        assert "already holds this sample" in capsys.readouterr().out
 
     def test_foreign_folder(self, tmp_path):
         (tmp_path / "notes.txt").write_text("mine")
@@ -308,11 +333,11 @@ class TestMakeSample:
     def test_interrupted_run_is_written_anew(self, tmp_path, monkeypatch):
         drawn = []
 
-        def draw_ten(*arguments):
+        def draw_ten(*arguments, **settings):
             drawn.append(arguments)
             if len(drawn) > 10:
                 raise KeyboardInterrupt
-            return draw_part(*arguments)
+            return draw_part(*arguments, **settings)
 
         with monkeypatch.context() as patch:
             patch.setattr("aicore.datasets.sample.layouts.draw_part", draw_ten)
@@ -326,7 +351,8 @@ class TestMakeSample:
         assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
 
     def test_bad_setting_leaves_no_folder(self, tmp_path):
-        for settings in ({"size": 10}, {"channels": 4}, {"val_share": 2.0}, {"images": 3}):
+        wrong = ({"size": 10}, {"channels": 4}, {"val_share": 2.0}, {"images": 3})
+        for settings in (*wrong, {"scratch_width": 9}):
             with pytest.raises(DataError):
                 make_sample(tmp_path / "a", **settings)
         assert not (tmp_path / "a").exists()

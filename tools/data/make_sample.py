@@ -24,6 +24,13 @@ def main() -> None:
         metavar="SHARE",
         help="share of each class kept for validation (%(default)s)",
     )
+    parser.add_argument(
+        "--scratch-width",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="of the usual width of scratches, 1.5 to 3 pixels of 128 (%(default)s)",
+    )
     arguments = parser.parse_args()
 
     from aicore.datasets.sample import make_sample

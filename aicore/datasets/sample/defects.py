@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -27,6 +27,8 @@ class Place:
     y: float
     radius: float
     angle: float
+    scratch_width: float = 1.0
+    """Factor on how wide a scratch is drawn."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,16 @@ class _Kind:
     breadth: float
 
 
-def add_defects(surface: Surface, label: str, rng: np.random.Generator) -> NDArray[np.uint8]:
+def add_defects(
+    surface: Surface, label: str, rng: np.random.Generator, scratch_width: float = 1.0
+) -> NDArray[np.uint8]:
     """Damages ``surface`` in place with one to three defects of the class ``label``.
 
     Args:
         surface: a good part's metal.
         label: ``scratch``, ``spot`` or ``dent``.
         rng: source of places and shapes; the draws do not depend on the picture's size.
+        scratch_width: factor on the width of scratches.
 
     Returns:
         (N, H, W) masks of 0 and 255, one for each defect; no two of them touch.
@@ -59,6 +64,7 @@ def add_defects(surface: Surface, label: str, rng: np.random.Generator) -> NDArr
     count = int(rng.choice((1, 2, 3), p=(0.3, 0.4, 0.3)))
     masks = []
     for place in _find_places(kind, count, rng):
+        place = replace(place, scratch_width=scratch_width)
         touched = kind.damage(surface, place, rng) & (surface.metal > 0.5)
         masks.append(touched.astype(np.uint8) * 255)
     return np.stack(masks)
@@ -92,7 +98,7 @@ def _find_places(kind: _Kind, count: int, rng: np.random.Generator) -> list[Plac
 
 def _scratch(surface: Surface, place: Place, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A thin curved groove that tapers off, bright or dark, across or along the marks."""
-    half_width = rng.uniform(0.006, 0.0115)
+    half_width = rng.uniform(0.006, 0.0115) * place.scratch_width
     bend = rng.uniform(-0.22, 0.22) * place.radius
     wobble = rng.normal(0, 0.008, 13) * place.radius
     strength = rng.uniform(0.5, 1.0)

@@ -13,7 +13,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def make_sample(
     channels: int = 3,
     seed: int = 0,
     val_share: float = 0.2,
+    scratch_width: float = 1.0,
 ) -> Path:
     """Writes the sample data set for all tasks; the module's docstring shows the layout.
 
@@ -55,6 +57,7 @@ def make_sample(
         seed: which data set, 0 or more.
         val_share: share of each class that goes to the validation split, between 0 and 1. The
             anomaly layout trains on good parts only and tests on all defective ones.
+        scratch_width: factor on the width of scratches, 0.5 to 5; 1 is 1.5 to 3 pixels of 128.
 
     Returns:
         The folder.
@@ -64,7 +67,8 @@ def make_sample(
     """
     out = Path(out)
     splits = split_indices(images, val_share)
-    draw_part(seed, 0, size, channels)  # an error of the settings comes before any file
+    draw = partial(draw_part, seed, size=size, channels=channels, scratch_width=scratch_width)
+    draw(0)  # an error of the settings comes before any file
     settings = {
         "version": _DRAWING_VERSION,
         "images": images,
@@ -72,6 +76,7 @@ def make_sample(
         "channels": channels,
         "seed": seed,
         "val_share": val_share,
+        "scratch_width": scratch_width,
     }
     if _holds_sample(out, settings):
         print(f"{out} already holds this sample, nothing to do")
@@ -79,7 +84,7 @@ def make_sample(
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write_json(out / _UNFINISHED_FILE, settings)
-        _write_splits(out, splits, size, channels, seed)
+        _write_splits(out, splits, draw)
         (out / _UNFINISHED_FILE).replace(out / SETTINGS_FILE)
     except OSError as error:
         raise DataError(
@@ -126,7 +131,7 @@ def _holds_sample(out: Path, settings: dict[str, Any]) -> bool:
     for name, complete in ((SETTINGS_FILE, True), (_UNFINISHED_FILE, False)):
         if not (out / name).is_file():
             continue
-        found = _read_settings(out / name)
+        found = {"scratch_width": 1.0, **_read_settings(out / name)}  # older samples lack it
         if found == settings:
             return complete
         differing = [key for key in settings if found.get(key) != settings[key]]
@@ -157,9 +162,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return found
 
 
-def _write_splits(
-    out: Path, splits: dict[str, list[int]], size: int, channels: int, seed: int
-) -> None:
+def _write_splits(out: Path, splits: dict[str, list[int]], draw: Callable[[int], Part]) -> None:
     """Draws every picture once and writes it to each task's layout."""
     classification, segmentation = out / "classification", out / "segmentation"
     # disable=None: a bar on a terminal, nothing in a log file.
@@ -169,7 +172,7 @@ def _write_splits(
             listed: list[str] = []
             coco = _empty_coco()
             for index in indices:
-                part = draw_part(seed, index, size, channels)
+                part = draw(index)
                 name = f"part_{index:05d}.png"
                 picture = _encode(part.image)
                 _write(classification / split / part.label / name, picture)

@@ -16,6 +16,7 @@ CLASSES = ("good", "scratch", "spot", "dent")
 DEFECTS = CLASSES[1:]
 _CLASS_CYCLE = ("good", "scratch", "good", "spot", "dent")
 _SIZES = (64, 2048)
+_SCRATCH_WIDTHS = (0.5, 5.0)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,12 @@ def class_of(index: int) -> str:
 
 
 def draw_part(
-    seed: int, index: int, size: int = 128, channels: int = 3, label: str | None = None
+    seed: int,
+    index: int,
+    size: int = 128,
+    channels: int = 3,
+    label: str | None = None,
+    scratch_width: float = 1.0,
 ) -> Part:
     """Draws one machined part: a turned disc on a conveyor belt.
 
@@ -65,6 +71,7 @@ def draw_part(
         channels: 1 for grey, 3 for colour.
         label: class to draw; None for the one that belongs to ``index``. The same part without
             its defect is the one drawn with ``good``.
+        scratch_width: factor on the width of scratches, 0.5 to 5; 1 is 1.5 to 3 pixels of 128.
 
     Raises:
         DataError: an argument is outside its range.
@@ -75,26 +82,33 @@ def draw_part(
         ('scratch', (128, 128, 3), True)
     """
     label = class_of(index) if label is None else label
-    _check_arguments(seed, index, size, channels, label)
+    _check_arguments(seed, index, size, channels, label, scratch_width)
     scene_random, defect_random, camera_random = np.random.default_rng((seed, index)).spawn(3)
     scene = Scene.random(scene_random)
     surface = machine_part(scene, size, scene_random)
     masks: NDArray[np.uint8] = np.zeros((0, size, size), np.uint8)
     if label in DEFECTS:
-        masks = add_defects(surface, label, defect_random)
+        masks = add_defects(surface, label, defect_random, scratch_width)
     image = light_picture(scene, surface, size, camera_random)
     if channels == 1:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
     return Part(image, label, masks)
 
 
-def _check_arguments(seed: int, index: int, size: int, channels: int, label: str) -> None:
+def _check_arguments(
+    seed: int, index: int, size: int, channels: int, label: str, scratch_width: float
+) -> None:
     """Raises a DataError for an argument of :func:`draw_part` that is outside its range."""
     if seed < 0 or index < 0:
         raise DataError(f"Sample data: seed {seed} and index {index} must be 0 or more.")
     if not _SIZES[0] <= size <= _SIZES[1]:
         raise DataError(
             f"Sample data: size {size} is out of range; give {_SIZES[0]} to {_SIZES[1]} pixels."
+        )
+    if not _SCRATCH_WIDTHS[0] <= scratch_width <= _SCRATCH_WIDTHS[1]:
+        raise DataError(
+            f"Sample data: scratch_width {scratch_width} is out of range; give "
+            f"{_SCRATCH_WIDTHS[0]} to {_SCRATCH_WIDTHS[1]} times the usual width."
         )
     if channels not in (1, 3):
         raise DataError(f"Sample data: channels is {channels}; give 1 (grey) or 3 (colour).")
