@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,13 @@ from aicore.apis.setup import default_work_dir
 from aicore.config import load_config
 from aicore.engine.checkpoint import checkpoint_classes, read_checkpoint
 from aicore.engine.inferencer import Inferencer
-from aicore.errors import ConfigError
+from aicore.errors import ConfigError, shown
 from aicore.runtime.images import find_images, write_image
 from aicore.runtime.videos import VIDEO_SUFFIXES, Video, VideoWriter
-from aicore.task import Task, build_task, write_records
+from aicore.task import RecordWriter, Task, build_task
 
 _FRAMES_AT_ONCE = 8  # that are held in memory
+_LONGEST_NAME = 230  # bytes; file systems take 255, with number, "_cam" and suffix
 
 
 def infer(
@@ -77,11 +81,15 @@ def infer(
             "another folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    names = _unique_names(paths)
-    records = _infer_images(inferencer, files, names[: len(files)], folder, cam) if files else []
-    for video, name in zip(videos, names[len(files) :], strict=True):
-        records += _infer_video(inferencer, video, name, folder)
-    write_records(folder / "predictions.json", records)
+    names = _unique_names(paths, cam)
+    records = []
+    with RecordWriter(folder / "predictions.json") as writer:
+        for record in chain(
+            _infer_images(inferencer, files, names[: len(files)], folder, cam),
+            *map(partial(_infer_video, inferencer, folder), videos, names[len(files) :]),
+        ):
+            writer.write(record)
+            records.append(record)
     return records
 
 
@@ -91,37 +99,35 @@ def _is_video(item: str | Path) -> bool:
 
 def _infer_images(
     inferencer: Inferencer, files: list[Path], names: list[str], folder: Path, cam: bool
-) -> list[dict[str, Any]]:
-    """Writes an annotated picture of each image; returns the records."""
-    records = []
-    stream = inferencer.stream(files)
+) -> Iterator[dict[str, Any]]:
+    """Writes an annotated picture of each image; yields the records."""
+    stream = inferencer.stream(files) if files else ()
     for file, name, (image, _, record) in tqdm(
         zip(files, names, stream, strict=True), total=len(files), desc="images", disable=None
     ):
-        records.append(record)
-        if not record["inspected"]:
-            continue
-        write_image(folder / f"{name}.png", inferencer.task.draw(image, record))
-        _write_maps(inferencer.task, record, folder, name)
-        if cam:
-            write_image(folder / f"{name}_cam.png", inferencer.activation_map(file))
-    return records
+        if record["inspected"]:
+            write_image(folder / f"{name}.png", inferencer.task.draw(image, record))
+            _write_maps(inferencer.task, record, folder, name)
+            if cam:
+                write_image(folder / f"{name}_cam.png", inferencer.activation_map(file))
+        yield record
 
 
 def _infer_video(
-    inferencer: Inferencer, video: Video, name: str, folder: Path
-) -> list[dict[str, Any]]:
-    """Writes an annotated video; returns the records of its frames."""
-    records = []
-    frames = tqdm(video, video.path.name, total=video.length, unit="frame", disable=None)
+    inferencer: Inferencer, folder: Path, video: Video, name: str
+) -> Iterator[dict[str, Any]]:
+    """Writes an annotated video; yields the records of its frames."""
+    number = 0
+    title = shown(video.path.name)
+    frames = tqdm(video, title, total=video.length, unit="frame", disable=None)
     with VideoWriter(folder / f"{name}.mp4", video.rate) as writer:
         for chunk in _chunks(frames, _FRAMES_AT_ONCE):
             for image, _, record in inferencer.stream(chunk):
-                number = len(records)
-                records.append({**record, "image": str(video.path), "frame": number})
+                record = {**record, "image": str(video.path), "frame": number}
                 writer.write(inferencer.task.draw(image, record))
                 _write_maps(inferencer.task, record, folder, f"{name}_{number:06d}")
-    return records
+                yield record
+                number += 1
 
 
 def _chunks(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
@@ -136,9 +142,44 @@ def _write_maps(task: Task, record: dict[str, Any], folder: Path, name: str) -> 
         write_image(folder / kind / f"{name}.png", pixels)
 
 
-def _unique_names(files: Sequence[Path]) -> list[str]:
-    """Returns each file's stem, with its folder's name before it where stems repeat."""
-    stems = Counter(file.stem for file in files)
-    names = [f.stem if stems[f.stem] == 1 else f"{f.parent.name}_{f.stem}" for f in files]
-    count = Counter(names)
-    return [n if count[n] == 1 else f"{n}_{index}" for index, n in enumerate(names)]
+def _unique_names(files: Sequence[Path], cam: bool = False) -> list[str]:
+    """Returns a name for what is written of each file: its stem, where that is unique.
+
+    Where stems repeat, the folder's name stands before it; where that does not tell them apart
+    either, a number behind it, in the order of the files. Names that differ in case alone are one
+    to many file systems, and no name is that of another's map, ``<name>_cam``, or frame,
+    ``<video>_000001``. A long name is cut.
+
+    Args:
+        files: Images, then videos.
+        cam: Whether maps are written.
+    """
+    stems = Counter(file.stem.casefold() for file in files)
+    names: list[str] = []
+    taken: set[str] = set()
+    for file in files:
+        is_only = stems[file.stem.casefold()] == 1
+        stem = _cut(file.stem if is_only else f"{file.parent.name}_{file.stem}")
+        candidates = chain([stem], (f"{stem}_{number}" for number in count(1)))
+        name = next(n for n in candidates if _is_free(n, taken, cam, _is_video(file)))
+        taken.update({name.casefold(), f"{name}_cam".casefold()} if cam else {name.casefold()})
+        names.append(name)
+    return names
+
+
+def _is_free(name: str, taken: set[str], cam: bool, is_video: bool) -> bool:
+    name = name.casefold()
+    if name in taken or (cam and f"{name}_cam" in taken):
+        return False
+    return not is_video or not any(
+        other.startswith(f"{name}_") and other[len(name) + 1 :].isdecimal() for other in taken
+    )
+
+
+def _cut(name: str) -> str:
+    """Returns a name that leaves room for what is put behind it; a cut one ends in its hash."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:8]
+    return f"{encoded[: _LONGEST_NAME - 9].decode('utf-8', 'ignore')}_{digest}"

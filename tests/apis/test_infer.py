@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -200,12 +201,87 @@ def test_maps_of_a_task_that_has_none(trained, images, tmp_path, monkeypatch):
     [
         (["a/x.png", "b/y.png"], ["x", "y"]),
         (["a/x.png", "b/x.png", "y.png"], ["a_x", "b_x", "y"]),
-        (["a/x.png", "a/x.jpg"], ["a_x_0", "a_x_1"]),
+        (["a/x.png", "a/x.jpg"], ["a_x", "a_x_1"]),
+        (["1/a/x.png", "2/a/x.png", "a_x_1.png"], ["a_x", "a_x_1", "a_x_1_1"]),
+        (["a_x.png", "a/x.png", "b/x.png"], ["a_x", "a_x_1", "b_x"]),
+        (["x.png", "X.png"], ["_x", "_X_1"]),
+        (["x.png", "x_cam.png"], ["x", "x_cam"]),
+        (
+            ["x_000001.png", "x_000002.png", "x.png", "x_y.mp4"],
+            ["x_000001", "x_000002", "x", "x_y"],
+        ),
+        (["x_000001.png", "x.mp4"], ["x_000001", "x_1"]),
         ([], []),
     ],
 )
 def test_names_of_pictures_differ(files, names):
     assert _unique_names([Path(file) for file in files]) == names
+
+
+@pytest.mark.parametrize("files", [["x.png", "x_cam.png"], ["x_CAM.png", "x.png"]])
+def test_no_picture_is_called_as_the_map_of_another(files):
+    first, second = (name.casefold() for name in _unique_names([Path(f) for f in files], cam=True))
+
+    assert len({first, second, f"{first}_cam", f"{second}_cam"}) == 4
+
+
+def test_long_names_are_cut_and_differ(trained, tmp_path):
+    source = trained.data_root / "val" / "dark" / "dark_0.png"
+    folder, out = tmp_path / "parts", tmp_path / "out"
+    folder.mkdir()
+    for suffix in ("a.png", "b.png", "c"):
+        shutil.copy(source, folder / ("零" * 82 + suffix))
+
+    infer(
+        trained.config,
+        trained.checkpoint,
+        sorted(folder.iterdir()),
+        out=out,
+        cam=True,
+        device="cpu",
+    )
+
+    assert len(list(out.glob("*.png"))) == 6
+    assert all(file.name.startswith("零" * 70) for file in out.glob("*.png"))
+
+
+def test_names_may_hold_any_byte(trained, tmp_path):
+    source = trained.data_root / "val" / "dark" / "dark_0.png"
+    folder, out = tmp_path / "parts", tmp_path / "out"
+    folder.mkdir()
+    names = [b"caf\xe9.png", b"tab\t.png", b"line\n.png", b"\x1b[31m.png", b"${width}.png"]
+    for name in names:
+        shutil.copy(source, os.fsencode(folder) + b"/" + name)
+
+    records = infer(trained.config, trained.checkpoint, [folder], out=out, device="cpu")
+
+    assert json.loads((out / "predictions.json").read_bytes().decode()) == records
+    assert {os.fsencode(Path(record["image"]).name) for record in records} == set(names)
+    assert {os.fsencode(file.name) for file in out.glob("*.png")} == set(names)
+
+
+# ---- what is finished is kept ----
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_what_was_finished_before_an_error_is_kept(trained, images, tmp_path, monkeypatch, error):
+    task, out = TASKS.get("Classification"), tmp_path / "out"
+    draw, seen = task.draw, []
+
+    def draw_twice(self, image, record):
+        seen.append(record)
+        if len(seen) > 2:
+            raise error
+        return draw(self, image, record)
+
+    monkeypatch.setattr(task, "draw", draw_twice)
+
+    with pytest.raises(error):
+        infer(trained.config, trained.checkpoint, [images], out=out, device="cpu")
+
+    records = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
+    assert [Path(record["image"]).name for record in records] == ["a.png", "broken.png", "a.png"]
+    assert {file.name for file in out.glob("*.png")} == {"parts_a.png", "more_a.png"}
 
 
 # ---- the first step of every run ----
