@@ -16,19 +16,26 @@ from typing import Any
 
 from mmengine import registry as root
 from mmengine.config import Config
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 from aicore.errors import ConfigError, did_you_mean
 
-# In the order in which a name is looked for: what costs least to import comes first.
-_TASKS = ("aicore.anomaly", "aicore.classification", "aicore.segmentation", "aicore.detection")
+# Each task's subpackage, with the host library whose scope its configs have, in the order in which
+# a name is looked for: what costs least to import comes first.
+_TASKS = {
+    "aicore.anomaly": "aicore",
+    "aicore.classification": "mmpretrain",
+    "aicore.segmentation": "mmseg",
+    "aicore.detection": "mmdet",
+}
 
 
 class TaskRegistry(Registry):
     """A registry whose names are of several tasks, no more of which are imported than needed.
 
     A task's subpackage brings its host library along, which takes seconds and hundreds of MB. So
-    they are imported one by one, until one has registered the name that is looked up.
+    they are imported one by one, that of the default scope's library first, until one has
+    registered the name that is looked up.
     """
 
     def get(self, key: str) -> type | None:
@@ -40,7 +47,9 @@ class TaskRegistry(Registry):
                 where.append(self.parent)
             for registry in where:
                 registry.import_from_location()
-            for task in _TASKS:
+            default = DefaultScope.get_current_instance()
+            scope_name = default.scope_name if default else None
+            for task in sorted(_TASKS, key=lambda task: _TASKS[task] != scope_name):
                 if any(name in registry.module_dict for registry in where):
                     break
                 importlib.import_module(task)

@@ -20,6 +20,7 @@ from aicore.registry import (
     RUNNERS,
     TASKS,
     TRANSFORMS,
+    TaskRegistry,
     explain_build_errors,
     registered_names,
     root,
@@ -268,3 +269,30 @@ def test_names_stand_bare_in_their_own_scope_only():
 def test_names_of_mmengine_stand_bare_everywhere():
     assert "EarlyStoppingHook" in registered_names("hook", "mmpretrain")
     assert "EarlyStoppingHook" in registered_names("hook", "aicore")
+
+
+# ---- tasks ----
+
+
+@pytest.mark.parametrize(
+    ("scope", "first"),
+    [
+        ("aicore", "aicore.anomaly"),
+        ("mmpretrain", "aicore.classification"),
+        ("mmseg", "aicore.segmentation"),
+        ("mmdet", "aicore.detection"),
+        ("another", "aicore.anomaly"),
+    ],
+)
+def test_the_task_of_the_default_scope_is_imported_first(monkeypatch, scope, first):
+    imported: list[str] = []
+    monkeypatch.setattr("aicore.registry.importlib.import_module", imported.append)
+
+    with DefaultScope.overwrite_default_scope(scope):
+        found = TaskRegistry("toy", scope="aicore").get("Unknown")
+
+    assert found is None
+    assert imported[0] == first
+    assert sorted(imported) == [
+        "aicore.anomaly", "aicore.classification", "aicore.detection", "aicore.segmentation"
+    ]  # fmt: skip

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
 _TRIM_THRESHOLD = 2**31 - 1  # bytes
@@ -28,3 +31,17 @@ def keep_freed_memory() -> bool:
         set_option(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
         and set_option(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
     )
+
+
+@contextmanager
+def frozen_garbage_collection() -> Iterator[None]:
+    """Has the garbage collector pass over all that is there at the begin, modules above all.
+
+    MMEngine collects after the reading of each data set. To look through the million objects of the
+    host libraries takes it 0.4 s each time, and none of them is garbage.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

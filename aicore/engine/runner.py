@@ -40,7 +40,7 @@ from aicore.engine.hooks.compile_hook import CompileHook
 from aicore.engine.hooks.sync_buffers_hook import SyncBuffersHook
 from aicore.engine.loading import SeededBatchSampler, SeededLoader
 from aicore.engine.loops import TrainLoop
-from aicore.engine.memory import keep_freed_memory
+from aicore.engine.memory import frozen_garbage_collection, keep_freed_memory
 from aicore.engine.optimizers import OptimWrapper
 from aicore.errors import BrokenCheckpointError, CheckpointError, ConfigError
 from aicore.registry import RUNNERS
@@ -204,14 +204,14 @@ class Runner(BaseRunner):
     def train(self) -> nn.Module:
         """Trains the model; returns it."""
         self.on_exit.callback(self._close_loaders)
-        with self.on_exit:
+        with frozen_garbage_collection(), self.on_exit:
             return super().train()
 
     def test(self) -> dict[str, Any]:
         """Tests the model; returns the metrics."""
         self._strict = True
         self.on_exit.callback(self._close_loaders)
-        with self.on_exit:
+        with frozen_garbage_collection(), self.on_exit:
             return super().test()
 
     def _close_loaders(self) -> None:

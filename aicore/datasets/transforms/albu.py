@@ -1,4 +1,8 @@
-"""Albumentations as one transform, for images, masks and boxes with their labels."""
+"""Albumentations as one transform, for images, masks and boxes with their labels.
+
+Albumentations is imported where it is used: it takes most of a second, and most tasks' configs
+begin without it.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import albumentations
 import cv2
 import numpy as np
-from albumentations.augmentations.crops.transforms import CropSizeError
 from mmcv.transforms import BaseTransform
 from pydantic import ValidationError
 
@@ -60,6 +62,8 @@ class Albu(BaseTransform):
     """
 
     def __init__(self, transforms: Sequence[Mapping], min_visibility: float = 0.1) -> None:
+        import albumentations
+
         _check_share(min_visibility, "min_visibility")
         self.transforms = transforms
         boxes = albumentations.BboxParams(
@@ -100,6 +104,8 @@ class Albu(BaseTransform):
         return results
 
     def _apply(self, data: dict[str, Any]) -> dict[str, Any]:
+        from albumentations.augmentations.crops.transforms import CropSizeError
+
         # Albumentations ignores numpy's global state. One generator for all transforms: its own
         # set_random_seed gives each the same stream, so that two flips always flip together.
         seed = np.random.randint(2**31)
@@ -160,6 +166,8 @@ def _build(spec: Any, where: str) -> Any:
 
 def _look_up(name: str, where: str) -> type:
     """Returns the class of a transform or composition by its name."""
+    import albumentations
+
     if name in _NOT_AUGMENTATIONS:
         raise ConfigError(
             f"aicore.Albu: {where} is no augmentation: the model's data_preprocessor normalises, "

@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 import warnings
 
 import cv2
@@ -372,3 +374,10 @@ def test_is_registered_takes_a_config_and_pickles():
     assert specs == [dict(type="HorizontalFlip", p=1.0)]  # the config is left as it was
     again = pickle.loads(pickle.dumps(albu))
     np.testing.assert_array_equal(again(scene())["img"], albu(scene())["img"])
+
+
+@pytest.mark.slow
+def test_it_is_imported_no_sooner_than_asked_for():
+    code = "import sys, aicore.datasets; print('albumentations' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
