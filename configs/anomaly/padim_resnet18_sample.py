@@ -4,3 +4,4 @@ _base_ = [
     "../_base_/schedules/fit.py",
     "../_base_/anomaly_runtime.py",
 ]
+pretrained = False

@@ -408,7 +408,7 @@ def _work(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1")
     os.environ["MASTER_PORT"] = str(port)
-    init_distributed("pytorch", timeout_s=30)
+    init_distributed("pytorch", timeout_s=600)
     halves = pickle.loads((Path(folder) / "halves.pkl").read_bytes())
     found = [evaluate([halves[rank]]), evaluate([halves[0] if rank == 0 else []])]
     (Path(folder) / f"{rank}.pkl").write_bytes(pickle.dumps(found))
@@ -437,7 +437,7 @@ def test_two_processes_find_what_one_does(random, tmp_path):
         for rank in range(2)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
 
     both, one_idle = evaluate([images]), evaluate([halves[0]])

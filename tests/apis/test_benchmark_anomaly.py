@@ -25,7 +25,7 @@ def test_the_own_side(options):
 
     (row,) = report.rows
     assert row["what"] == "aicore"
-    assert 0 < row["fit_seconds"] < 300
+    assert row["fit_seconds"] > 0
     assert row["fit_peak_mb"] > 100
     assert row["test_images_per_second"] > 0
     assert 0 <= row["image_AUROC"] <= 100

@@ -167,7 +167,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 

@@ -103,11 +103,6 @@ def test_defects_are_found(fitted, tmp_path):
         assert (tmp_path / f"{picture}.png").stat().st_size > 5_000
 
 
-def test_a_random_backbone_is_told(fitted):
-    (log,) = fitted[1].glob("*/*.log")
-    assert "WARNING - pretrained = False: unless" in log.read_text(encoding="utf-8")
-
-
 def test_the_checkpoint_says_how_the_threshold_came_about(fitted):
     _, work_dir = fitted
 
@@ -155,6 +150,7 @@ train(sys.argv[1], sys.argv[2], options={"default_hooks.die": dict(type="aicore.
 """
 
 
+@pytest.mark.slow
 def test_killed_while_fitting_and_resumed_gives_the_same_factor(fitted, tmp_path):
     config, work_dir = fitted
     process = subprocess.run(
@@ -178,6 +174,7 @@ def test_killed_while_fitting_and_resumed_gives_the_same_factor(fitted, tmp_path
     assert_same(work_dir / "epoch_1.pth", tmp_path / "epoch_1.pth")
 
 
+@pytest.mark.slow
 def test_two_processes_fit_what_one_fits(parts, tmp_path):
     # 19 images in batches of 4: the processes' shares differ, and one image would be repeated.
     config = write_config(tmp_path / "flow.py", parts, held_out=0.14)
@@ -263,11 +260,11 @@ def test_an_unreadable_image_is_left_out(tmp_path):
     "settings",
     [
         dict(in_channels=1, image_size=(75, 50), reduction="semi_orthogonal"),
-        dict(tile_size=32, sigma=2.0),
-        dict(half=True, batch_size=1),
-        dict(amp="bfloat16", channels_last=True),
+        pytest.param(dict(tile_size=32, sigma=2.0), marks=pytest.mark.slow),
+        pytest.param(dict(half=True, batch_size=1), marks=pytest.mark.slow),
+        pytest.param(dict(amp="bfloat16", channels_last=True), marks=pytest.mark.slow),
         dict(roi="roi.png"),
-        dict(threshold=7.0),
+        pytest.param(dict(threshold=7.0), marks=pytest.mark.slow),
     ],
     ids=["grey, odd size", "tiles", "half, batch of one", "bfloat16", "ROI", "fixed threshold"],
 )

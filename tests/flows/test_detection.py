@@ -163,7 +163,12 @@ def test_a_demo_draws_what_the_inferencer_finds(trained, data_root, tmp_path):
     assert cv2.imread(str(tmp_path / "1.png")) is not None
     found = DetectionInferencer(config, checkpoint)(images / "1.png")["predictions"][0]
     expected = next(r for r in records if r["image"].endswith("/1.png"))
-    assert found["pred_boxes"] == expected["pred_boxes"]
+    # Alone and in a batch, sums are added up in another order.
+    assert len(found["pred_boxes"]) == len(expected["pred_boxes"]) > 0
+    for one, other in zip(found["pred_boxes"], expected["pred_boxes"], strict=True):
+        assert one["class"] == other["class"]
+        assert one["box"] == pytest.approx(other["box"], abs=0.01)
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
 
 
 def test_a_large_image_by_tiles(trained, tmp_path):
@@ -184,9 +189,9 @@ def test_a_large_image_by_tiles(trained, tmp_path):
     "settings",
     [
         dict(in_channels=1, multi_scale=(48, 64)),
-        dict(tile_size=48, image_size=48),
-        dict(mixup=1.0, mosaic_cache=6, channels_last=True),
-        dict(amp="bfloat16", balance=0.5),
+        pytest.param(dict(tile_size=48, image_size=48), marks=pytest.mark.slow),
+        pytest.param(dict(mixup=1.0, mosaic_cache=6, channels_last=True), marks=pytest.mark.slow),
+        pytest.param(dict(amp="bfloat16", balance=0.5), marks=pytest.mark.slow),
     ],
     ids=["grey, multi-scale", "tiles", "mixup, cache", "bfloat16, balanced"],
 )
@@ -199,6 +204,7 @@ def test_settings(data_root, tmp_path, settings):
     assert (tmp_path / "work/epoch_2.pth").is_file()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_over_the_switch_it_is_the_same(data_root, tmp_path):
     config = write_config(tmp_path / "flow.py", data_root, max_epochs=4, num_workers=2)
     whole, killed = tmp_path / "whole", tmp_path / "killed"

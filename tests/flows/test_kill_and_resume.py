@@ -16,6 +16,8 @@ import torch
 from aicore.apis import train
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 # More moments: AICORE_KILL_MOMENTS=20 pytest tests/flows/test_kill_and_resume.py
 MOMENTS = int(os.environ.get("AICORE_KILL_MOMENTS", "2"))
 LAST = "epoch_4.pth"
@@ -53,14 +55,14 @@ def start(config: Path, work_dir: Path, *arguments: str) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, work_dir: Path) -> None:
-    code = process.wait(300)
+    code = process.wait(600)
     assert code == 0, (work_dir.parent / f"{work_dir.name}.log").read_text()[-3000:]
 
 
 def wait_for_iteration(process: subprocess.Popen, work_dir: Path, iteration: int) -> None:
     """Waits until the log has that many lines of training, or the training has ended."""
     log = work_dir.parent / f"{work_dir.name}.log"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while log.read_text().count("Epoch(train)") < iteration and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -17,7 +17,10 @@ CONFIGS = Path(__file__).parents[2] / "configs/classification"
 DATA = Path(os.environ.get("AICORE_REAL_DATA", "does-not-exist"))
 WEIGHTS = DATA.parent / "weights"
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="AICORE_REAL_DATA is not set")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not DATA.is_dir(), reason="AICORE_REAL_DATA is not set"),
+]
 
 
 def test_resnet50_classifies_imagenet_as_published(tmp_path):

@@ -127,6 +127,7 @@ def test_float16_needs_cuda(small_config, tmp_path):
         train(small_config(), work_dir=tmp_path / "run", options={"amp": "float16"})
 
 
+@pytest.mark.slow
 def test_in_two_processes(small_config, tmp_path):
     config = small_config(compile=COMPILE, ema=True)
     arguments = ["--amp", "bfloat16", "--channels-last", "--work-dir", tmp_path / "run"]
@@ -137,7 +138,7 @@ def test_in_two_processes(small_config, tmp_path):
         env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
     )
 

@@ -33,14 +33,14 @@ found = {"arguments": sys.argv, "environment": dict(os.environ)}
 if os.environ["STUB"] == "die" and rank == "1" and restart == "0":
     raise ValueError("the error of the process itself")
 if os.environ["STUB"] == "wait":
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while not received and time.monotonic() < end:
         time.sleep(0.05)
     time.sleep(0.5)  # saves its work
     (folder / f"{rank}.received").write_text(str([int(number) for number in received]))
     sys.exit(128 + received[0])
 if os.environ["STUB"] == "die" and restart == "0":
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -87,11 +87,11 @@ def start(folder: Path) -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             process.terminate()
-            process.communicate(timeout=60)
+            process.communicate(timeout=600)
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=600)
     return process.returncode, output
 
 
@@ -190,7 +190,7 @@ def test_a_signal_reaches_all_processes(
 
 
 def _await(file: Path) -> None:
-    end = time.monotonic() + 40
+    end = time.monotonic() + 600
     while not file.exists():
         assert time.monotonic() < end, f"{file.name} did not appear"
         time.sleep(0.05)

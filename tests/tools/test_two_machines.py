@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 # In the order of texts, in which torchrun numbers machines, the second comes first.
 ADDRESSES = ("10.213.77.9", "10.213.77.10")
@@ -89,7 +91,7 @@ class Machine:
 
     def await_iteration(self, iteration: int) -> int:
         """Waits until the last start has come that far, and returns how far it is."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 600
         while time.monotonic() < end:
             reached = [number for _, number, _ in _iterations(self.log)]
             if reached and reached[-1] >= iteration:
@@ -108,12 +110,12 @@ class Machine:
             except ProcessLookupError:  # ended meanwhile
                 continue
         if self.process is not None:
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=600)
 
     def end(self) -> str:
         """Waits for the script to end well, and returns what it said."""
         assert self.process is not None
-        code = self.process.wait(timeout=90)
+        code = self.process.wait(timeout=600)
         assert code == 0, self.log.read_text()
         return self.log.read_text()
 

@@ -4,7 +4,6 @@ _base_ = "./detection.py"
 
 # ---- often changed ----
 sample_data = "data/sample"
-sample_settings = {}  # e.g. dict(images=300, scratch_width=3.0), see tools/data/make_sample.py
-data_root = "${sample_data}/detection"
+data_root = "data/sample/detection"
 classes = ("scratch", "spot", "dent")
 image_size = 128

@@ -4,7 +4,6 @@ _base_ = "./segmentation.py"
 
 # ---- often changed ----
 sample_data = "data/sample"
-sample_settings = {}  # e.g. dict(images=300, scratch_width=3.0), see tools/data/make_sample.py
-data_root = "${sample_data}/segmentation"
+data_root = "data/sample/segmentation"
 classes = ("background", "scratch", "spot", "dent")
 image_size = 128

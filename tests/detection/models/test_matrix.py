@@ -46,7 +46,9 @@ def close(found, expected) -> bool:
     )
 
 
-@pytest.mark.parametrize("size", PARAMETERS)
+@pytest.mark.parametrize(
+    "size", ["nano", "tiny", "s", *(pytest.param(s, marks=pytest.mark.slow) for s in "mlx")]
+)
 def test_loss_backward_and_prediction_of_every_size(size, tmp_path):
     model = build(tmp_path, model_size=size).train()
     images, samples = torch.rand(1, 3, 64, 64) * 255, with_boxes(1, (64, 64))
@@ -133,6 +135,7 @@ def test_the_exported_model_computes_the_same_for_any_number_of_images(tmp_path)
             assert close(found, model(images))
 
 
+@pytest.mark.slow
 def test_the_compiled_model_trains_the_same(tmp_path):
     plain, compiled = build(tmp_path).train(), build(tmp_path).train()
     for part in (compiled.backbone, compiled.neck, compiled.bbox_head):  # as aicore.CompileHook

@@ -214,6 +214,7 @@ def test_another_number_of_iterations_an_epoch_is_refused(small_config, tmp_path
 # ---- trouble ----
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing_and_ends_with_a_sentence(small_config, tmp_path):
     config, work_dir = small_config(max_epochs=3), tmp_path / "run"
     train(config, work_dir=work_dir, options={"max_epochs": 1})

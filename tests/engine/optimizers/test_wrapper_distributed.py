@@ -83,7 +83,7 @@ def test_two_processes(tmp_path):
         subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
         for rank in range(RANKS)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    errors = [process.communicate(timeout=600)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * RANKS, errors
     first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in range(RANKS))
 

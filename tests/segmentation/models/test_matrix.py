@@ -82,7 +82,11 @@ def test_a_training_step_lowers_the_loss(name):
 
 @pytest.mark.parametrize(
     ("name", "options", "size"),
-    [*((name, {}, (65, 50)) for name in NAMES), ("unet", {"tile_size": 64}, (64, 100))],
+    [
+        ("unet", {}, (65, 50)),
+        *(pytest.param(name, {}, (65, 50), marks=pytest.mark.slow) for name in NAMES[1:]),
+        pytest.param("unet", {"tile_size": 64}, (64, 100), marks=pytest.mark.slow),
+    ],
     ids=[*NAMES, "tiles"],
 )
 def test_the_exported_model_computes_the_same(name, options, size, tmp_path):
@@ -101,6 +105,7 @@ def test_the_exported_model_computes_the_same(name, options, size, tmp_path):
     assert np.allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_exported_file_takes_images_of_any_size(tmp_path):
     model = build("unetplusplus")
     file = tmp_path / "model.onnx"
@@ -125,6 +130,7 @@ def test_one_exported_file_takes_images_of_any_size(tmp_path):
             assert np.allclose(found, model(images).numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_compiled_model_computes_the_same(name):
     model = build(name)
@@ -139,6 +145,7 @@ def test_the_compiled_model_computes_the_same(name):
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "unetplusplus"])
 def test_the_compiled_model_trains_the_same(name):
     plain, compiled = build(name).train(), build(name).train()
