@@ -115,8 +115,7 @@ def main() -> None:
     with (out / "log.txt").open("w", encoding="utf-8") as log:
         for task, one in runs.items():
             config, folder = CONFIGS / task / one.config, out / task
-            paths = {"sample_data": str(data), "data_root": str(data / task)}
-            options = {**FAST, **one.options, **paths}
+            options = {**FAST, **one.options, "sample_data": str(data)}
             with redirect_stdout(log):
                 open_config(config, options)  # draws the data, the first time
             begin = progress.elapsed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -86,6 +87,7 @@ class AnomalyDetector(BaseModel):
             )
         self.method: PaDiM = MODELS.build({**method, "backbone": MODELS.build(backbone)})
         self.learner = GaussianStatistics()
+        self._pretrained = bool(backbone.get("pretrained"))
         self.regularisation = regularisation
         self.tile_overlap = tile_overlap
         self.register_buffer("threshold", torch.tensor(math.nan))
@@ -135,6 +137,13 @@ class AnomalyDetector(BaseModel):
         Raises:
             DataError: There are none, or they are not finite.
         """
+        if not self._pretrained:
+            print_log(
+                "pretrained = False: unless --load-from gave it weights, the backbone is random "
+                "and sees little. Set pretrained to a file of timm's weights, or to True.",
+                logger="current",
+                level=logging.WARNING,
+            )
         broadcast_object(
             lambda: self.method.set_gaussian(
                 self.learner.count, self.learner.whitening(self.regularisation)

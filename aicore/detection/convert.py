@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from aicore.datasets.annotations import agreed_size
 from aicore.datasets.conversion import (
     Summary,
     choose_classes,
@@ -15,7 +17,9 @@ from aicore.datasets.conversion import (
     refuse_to_overwrite,
     relative_path,
     write_lines,
+    write_whole,
 )
+from aicore.datasets.headers import image_sizes
 from aicore.detection.annotations import (
     AnnotatedImage,
     Annotations,
@@ -25,7 +29,6 @@ from aicore.detection.annotations import (
     voc,
     yolo,
 )
-from aicore.detection.annotations.formats import with_sizes
 from aicore.errors import DataError
 
 _CLIPPED = 1.0  # pixels outside the image up to which a box is clipped without a word
@@ -59,31 +62,40 @@ def convert_boxes(
         What was written and left out; and the settings of a config that reads it.
 
     Raises:
-        DataError: ``out`` holds files of this name already, or an image is not below ``root``.
+        DataError: ``out`` holds files of this name already; an image is not below ``root``, or
+            listed twice; a name cannot stand in a list; or nothing is left to convert.
     """
     summary = Summary("boxes", "without any box")
     known = choose_classes(classes, annotations.classes, annotations.source)
     for reason, place in annotations.faults:
         summary.drop(reason, place)
+    if not annotations.images:
+        raise DataError(f"{str(annotations.source)!r} names no image: there is nothing to convert.")
     images = []
-    for image in with_sizes(annotations).images:
+    sizes = image_sizes([image.path for image in annotations.images])
+    for image, size in zip(annotations.images, sizes, strict=True):
         if image.fault:
             summary.drop("its annotation file cannot be read", f"{image.path} ({image.fault})")
-        elif image.size is None:
-            summary.drop("the image cannot be read, so its size is not known", str(image.path))
-        else:
-            if not image.path.is_file():
-                summary.change("the image file does not exist (see --images)", str(image.path))
-            images.append(_sound(image, annotations, known, target, summary))
-    if not images:
-        raise DataError(f"{str(annotations.source)!r}: no image is left to convert.\n{summary}")
+            continue
+        try:
+            image = replace(image, size=agreed_size(image.size, size))
+        except ValueError as error:
+            summary.drop(str(error), str(image.path))
+            continue
+        if not image.path.is_file():
+            summary.change("the image file does not exist (see --images)", str(image.path))
+        images.append(_sound(image, annotations, known, target, summary))
     paths = [relative_path(image.path, root) for image in images]
+    twice = next((path for path, count in Counter(paths).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{str(annotations.source)!r}: {twice} is listed twice: leave one of them.")
     summary.areas = dict.fromkeys(known, 0)
     for image in images:
         summary.images += 1
         summary.empty += not image.boxes
         for box in image.boxes:
             summary.areas[box.label] += 1
+    summary.refuse_nothing()
     settings = _WRITERS[target](images, paths, known, out, name)
     data = {"data_root": out.resolve().as_posix(), "images": root.resolve().as_posix()}
     return summary, {"annotation_format": target, **data, **settings}
@@ -100,30 +112,34 @@ def _sound(
     if image.missing:
         what = "no annotation file: taken for an image without objects"
         summary.change(what, str(image.path))
+    for remark in image.remarks:
+        summary.drop(remark, str(image.source), wanted=False)
     boxes = []
     for box in image.boxes:
         place = annotations.place(image, box)
         fault = fault_of(box, image.size)
+        labels = [label for label in box.labels(classes) if label in classes]
         if fault:
             summary.drop(fault, place)
-        elif box.label not in classes:
-            summary.drop(f"class {box.label!r} is not asked for", place)
+        elif not labels:
+            summary.drop(f"class {box.label!r} is not asked for", place, wanted=False)
         elif box.ignored and target == "yolo":
             summary.drop("is to be ignored, which YOLO's files cannot say", place)
         else:
             corners, outside = clip(box.corners, image.size)
             if outside > _CLIPPED:
                 summary.change("cut at the border of the image", place)
-            boxes.append(box._replace(corners=corners))
+            boxes += [box._replace(label=label, corners=corners) for label in labels]
     return replace(image, boxes=boxes)
 
 
 def _write_coco(
     images: list[AnnotatedImage], paths: list[str], classes: list[str], out: Path, name: str
 ) -> dict[str, str]:
-    file = out / "annotations" / f"{name}.json"
-    refuse_to_overwrite([file], {})
-    coco.write(file, images, paths, classes)
+    file = f"annotations/{name}.json"
+    refuse_to_overwrite([out / file], {})
+    with write_whole(out) as folder:
+        coco.write(folder / file, images, paths, classes)
     return {"annotations": "annotations/{split}.json", "train": name}
 
 
@@ -131,10 +147,9 @@ def _write_voc(
     images: list[AnnotatedImage], paths: list[str], classes: list[str], out: Path, name: str
 ) -> dict[str, str]:
     stems = [PurePosixPath(path).with_suffix("").as_posix() for path in paths]
-    files = [out / "Annotations" / f"{stem}{voc.SUFFIX}" for stem in stems]
+    files = [f"Annotations/{stem}{voc.SUFFIX}" for stem in stems]
     split = f"ImageSets/Main/{name}.txt"
-    lists = {out / "labels.txt": classes, out / split: stems}
-    _write_each(images, files, lists, classes, voc.write)
+    _write_each(images, files, {"labels.txt": classes, split: stems}, out, classes, voc.write)
     return {"annotations": f"Annotations/{{path}}{voc.SUFFIX}", "train": split}
 
 
@@ -142,28 +157,32 @@ def _write_yolo(
     images: list[AnnotatedImage], paths: list[str], classes: list[str], out: Path, name: str
 ) -> dict[str, str]:
     refuse_reserved_name(name)
-    files = [out / "labels" / PurePosixPath(path).with_suffix(yolo.SUFFIX) for path in paths]
+    files = [f"labels/{PurePosixPath(path).with_suffix(yolo.SUFFIX)}" for path in paths]
     split = f"{name}.txt"
-    lists = {out / yolo.NAMES_FILE: yolo.names_lines(classes), out / split: paths}
-    _write_each(images, files, lists, classes, yolo.write)
+    lists = {yolo.NAMES_FILE: yolo.names_lines(classes), split: paths}
+    _write_each(images, files, lists, out, classes, yolo.write)
     return {"annotations": f"labels/{{path}}{yolo.SUFFIX}", "train": split}
 
 
 def _write_each(
     images: list[AnnotatedImage],
-    files: list[Path],
-    lists: dict[Path, list[str]],
+    files: list[str],
+    lists: dict[str, list[str]],
+    out: Path,
     classes: list[str],
     write: Callable[[Path, AnnotatedImage, Sequence[str]], None],
 ) -> None:
-    """Writes a file for each image, then the lists; nothing if one of them is there already."""
-    refuse_to_overwrite(files, lists, "annotations")
-    bar = tqdm(images, "annotations", unit="image", disable=None)
-    for image, file in zip(bar, files, strict=True):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write(file, image, classes)
-    for file, lines in lists.items():
-        write_lines(file, lines)
+    """Writes a file for each image, and the lists; nothing if one of them is there already."""
+    there = {out / name: lines for name, lines in lists.items()}
+    refuse_to_overwrite([out / file for file in files], there, "annotations")
+    with write_whole(out) as folder:
+        bar = tqdm(images, "annotations", unit="image", disable=None)
+        for image, name in zip(bar, files, strict=True):
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(file, image, classes)
+        for name, lines in lists.items():
+            write_lines(folder / name, lines)
 
 
 _WRITERS = {"coco": _write_coco, "voc": _write_voc, "yolo": _write_yolo}

@@ -4,4 +4,3 @@ _base_ = [
     "../_base_/schedules/fit.py",
     "../_base_/anomaly_runtime.py",
 ]
-pretrained = False

@@ -4,6 +4,5 @@ _base_ = "./padim_resnet18_sample.py"
 
 # ---- often changed ----
 sample_data = "data/quickstart"
-sample_settings = dict(images=300, scratch_width=3.0)  # see tools/data/make_sample.py
-data_root = "data/quickstart/anomaly"
+sample_settings = dict(images=300, scratch_width=3.0)
 num_workers = 1

@@ -11,8 +11,7 @@ _base_ = [
 model_size = "nano"
 use_depthwise = False  # plain convolutions: more work, but less time on a CPU
 sample_data = "data/quickstart"
-sample_settings = dict(images=300, scratch_width=3.0)  # see tools/data/make_sample.py
-data_root = "data/quickstart/detection"
+sample_settings = dict(images=300, scratch_width=3.0)
 max_epochs = 18
 learning_rate = 0.016  # for 64 images a step, of which there are 8
 ema_momentum = 0.01

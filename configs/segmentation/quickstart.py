@@ -5,8 +5,7 @@ _base_ = "./unet_resnet18_sample.py"
 # ---- often changed ----
 model_name = "resnet10t"  # half the work of resnet18
 sample_data = "data/quickstart"
-sample_settings = dict(images=300, scratch_width=3.0)  # see tools/data/make_sample.py
-data_root = "data/quickstart/segmentation"
+sample_settings = dict(images=300, scratch_width=3.0)
 image_size = 96
 max_epochs = 14
 num_workers = 1

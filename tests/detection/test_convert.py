@@ -157,7 +157,9 @@ def test_files_of_voc(root):
 
 
 def test_crowds_stay_crowds_where_they_can(root, original):
-    write_coco(root, [(0, 5, [10, 5, 20, 10])], iscrowd=1)
+    write_coco(root, [(0, 5, [10, 5, 20, 10]), (1, 4, [1, 2, 3, 4])], iscrowd=1)
+    file = root / "train.json"
+    file.write_text(file.read_text()[::-1].replace('1 :"dworcsi"', '0 :"dworcsi"', 1)[::-1])
 
     _, voc_settings, _ = from_coco(root, "voc")
     summary, settings, _ = from_coco(root, "yolo")
@@ -212,8 +214,56 @@ def test_an_image_of_unknown_size(root):
 
     assert len(open_result(settings)) == 2  # sizes from the headers
     assert summary.dropped == {
-        "the image cannot be read, so its size is not known": [f"{root}/images/2.png"]
+        "the annotation states no size, and the image cannot be read": [f"{root}/images/2.png"]
     }
+
+
+@pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
+def test_no_box_is_left(root, target):
+    write_coco(root, [(0, 4, [1, 2, 0, 4]), (0, 4, [1, 2, 3, float("nan")])])
+
+    with pytest.raises(DataError, match=r"nothing was converted, since .*: 1 x has no width"):
+        from_coco(root, target)
+    assert not (root / f"as {target}").exists()
+
+
+def test_a_file_without_images(root):
+    (root / "train.json").write_text(json.dumps(dict(images=[], annotations=[], categories=[])))
+
+    with pytest.raises(DataError, match=r"train\.json' names no image"):
+        from_coco(root, "yolo")
+
+
+@pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
+def test_images_without_boxes_alone(root, target):
+    write_coco(root, [])
+
+    summary, settings, _ = from_coco(root, target)
+
+    assert (summary.images, summary.empty) == (3, 3)
+    assert len(open_result(settings)) == 3
+
+
+@pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
+def test_an_image_of_another_size_than_stated(root, target):
+    cv2.imwrite(str(root / "images/2.png"), np.zeros((20, 30, 3), np.uint8))
+
+    summary, settings, _ = from_coco(root, target)
+
+    ((reason, places),) = summary.dropped.items()
+    assert "for an image of 61 x 37 pixels (width x height), but the file has 30 x 20" in reason
+    assert places == [f"{root}/images/2.png"]
+    assert len(open_result(settings)) == 2
+
+
+def test_a_size_that_no_image_has(root):
+    file = root / "train.json"
+    file.write_text(file.read_text().replace('"height": 37', '"height": 3700000000'))
+    for name in NAMES:
+        (root / "images" / name).unlink()
+
+    with pytest.raises(DataError, match="size of 61 x 3700000000 pixels, more than any image that"):
+        from_coco(root, "voc")
 
 
 def test_no_image_is_left(root):
@@ -222,7 +272,9 @@ def test_no_image_is_left(root):
     for name in NAMES:
         (root / "images" / name).unlink()
 
-    with pytest.raises(DataError, match="no image is left to convert"):
+    with pytest.raises(
+        DataError, match="nothing was converted, since all of it had to be left out: 3 x the ann"
+    ):
         from_coco(root, "yolo")
 
 
@@ -257,6 +309,70 @@ def test_classes_of_an_earlier_conversion_stay(root, target):
 
     with pytest.raises(DataError, match=r"holds other lines .*the same --classes"):
         convert_boxes(annotations, target, root / "images", root / f"as {target}", "val", ["spot"])
+
+
+@pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
+def test_an_image_that_is_listed_twice(root, target):
+    annotations = coco.read_file(root / "train.json", root / "images")
+    annotations.images.append(annotations.images[1])
+
+    with pytest.raises(DataError, match=r"2\.png is listed twice"):
+        convert_boxes(annotations, target, root / "images", root / "out", "train")
+
+
+@pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", " a", "a\x1b[0m", "a\u2028b", "\udcb2", ""])
+def test_a_class_that_cannot_stand_in_a_list(root, target, name):
+    file = root / "train.json"
+    file.write_text(file.read_text().replace('"a b"', json.dumps(name)))
+
+    with pytest.raises(DataError, match=r"the class .* cannot stand in labels\.txt, one name a"):
+        from_coco(root, target)
+    from_coco(root, target, classes=["spot"])
+
+
+@pytest.mark.parametrize("target", ["voc", "yolo"])
+@pytest.mark.parametrize("name", ["a\nb.png", "a\tb.png", "\udcb2.png"])
+def test_an_image_that_cannot_stand_in_a_list(root, target, name):
+    (root / "images/2.png").rename(root / "images" / name)
+    file = root / "train.json"
+    file.write_text(file.read_text().replace('"2.png"', json.dumps(name)))
+
+    with pytest.raises(DataError, match=r"the image .* cannot stand in a list, one name a line"):
+        from_coco(root, target)
+    assert not (root / f"as {target}").exists()
+
+
+@pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
+def test_a_conversion_writes_all_or_nothing(root, target, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    name = "write" if target == "coco" else "write_lines"
+    module = "aicore.detection.annotations.coco" if target == "coco" else "aicore.detection.convert"
+    monkeypatch.setattr(f"{module}.{name}", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        from_coco(root, target)
+    assert not (root / f"as {target}").exists()
+
+
+def test_what_is_ignored_in_every_class(root):
+    shapes = [
+        {"label": label, "shape_type": "rectangle", "points": [[1, 2], [9, 4]]}
+        for label in ("dent", "spot", "__ignore__", "_background_")
+    ]
+    file = {"imagePath": "2.png", "imageHeight": SIZE[0], "imageWidth": SIZE[1], "shapes": shapes}
+    (root / "images/2.json").write_text(json.dumps(file))
+    annotations = labelme.read_folder(root / "images")
+
+    summary, settings = convert_boxes(annotations, "coco", root / "images", root / "out", "train")
+
+    expected = [("dent", 0), ("spot", 0), ("dent", 1), ("spot", 1)]
+    assert content(open_result(settings)) == [(f"{root}/images/2.png", SIZE, expected)]
+    assert summary.dropped == {
+        "a shape called _background_, which is no object": [f"{root}/images/2.json"]
+    }
 
 
 def test_two_images_with_one_file(root):

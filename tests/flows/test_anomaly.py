@@ -103,6 +103,11 @@ def test_defects_are_found(fitted, tmp_path):
         assert (tmp_path / f"{picture}.png").stat().st_size > 5_000
 
 
+def test_a_random_backbone_is_told(fitted):
+    (log,) = fitted[1].glob("*/*.log")
+    assert "WARNING - pretrained = False: unless" in log.read_text(encoding="utf-8")
+
+
 def test_the_checkpoint_says_how_the_threshold_came_about(fitted):
     _, work_dir = fitted
 

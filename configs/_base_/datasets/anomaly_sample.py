@@ -4,7 +4,8 @@ _base_ = "./anomaly.py"
 
 # ---- often changed ----
 sample_data = "data/sample"
-data_root = "data/sample/anomaly"
+sample_settings = {}  # e.g. dict(images=300, scratch_width=3.0), see tools/data/make_sample.py
+data_root = "${sample_data}/anomaly"
 train = "machined_part/train"
 test = "machined_part/test"
 masks = "machined_part/ground_truth/{type}/{name}_mask.png"

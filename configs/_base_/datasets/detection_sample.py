@@ -4,6 +4,7 @@ _base_ = "./detection.py"
 
 # ---- often changed ----
 sample_data = "data/sample"
-data_root = "data/sample/detection"
+sample_settings = {}  # e.g. dict(images=300, scratch_width=3.0), see tools/data/make_sample.py
+data_root = "${sample_data}/detection"
 classes = ("scratch", "spot", "dent")
 image_size = 128

@@ -4,6 +4,7 @@ _base_ = "./segmentation.py"
 
 # ---- often changed ----
 sample_data = "data/sample"
-data_root = "data/sample/segmentation"
+sample_settings = {}  # e.g. dict(images=300, scratch_width=3.0), see tools/data/make_sample.py
+data_root = "${sample_data}/segmentation"
 classes = ("background", "scratch", "spot", "dent")
 image_size = 128

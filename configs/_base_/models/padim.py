@@ -2,7 +2,7 @@
 
 # ---- often changed ----
 model_name = "resnet18"  # timm's name
-pretrained = True  # timm's weights by name; or a path to a checkpoint. Random ones see little
+pretrained = False  # set a path to timm's weights, or True: by name. Random ones see little
 num_features = 100  # size of the embedding; memory and time grow with its square
 reduction = "random"  # how it is made of all channels: also "semi_orthogonal"; None: all of them
 reduction_seed = "${seed}"  # another choice moves AUROC by points: compare over several
