@@ -58,7 +58,11 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
             more than four channels, or neither 8- nor 16-bit.
         ConfigError: AICORE_MAX_IMAGE_PIXELS is not a number.
     """
-    data = read_bytes(path)
+    return decode_image(path, read_bytes(path), channels)
+
+
+def decode_image(path: str | Path, data: bytes, channels: int = 3) -> np.ndarray:
+    """Decodes the content of an image file, of the name ``path``, as :func:`read_image` does."""
     header = read_header(data)
     if header is not None:
         _check_kind(path, header)

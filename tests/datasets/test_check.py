@@ -90,14 +90,18 @@ def test_sound_data(plates):
     assert list(report.splits) == ["train", "val/test"]  # one data set, checked once
     assert report.splits["train"].images == 16
     assert report.splits["train"].counts == {"good": 8, "dent": 8}
+    assert report.splits["train"].unreadable == 0
+    assert report.splits["train"].label_shares == {"good": 0.5, "dent": 0.5}
     assert report.splits["train"].kinds == {"8-bit grey": 16}
+    (values,) = report.splits["train"].grey_values.values()
+    assert 0 <= values[0] < 60 < 150 < values[1] <= 255
     assert report.splits["train"].width == [SIDE] * 3
     assert "found 0 errors, 0 warnings, 0 notes" in report.text()
 
 
 def test_sizes_and_kinds(tmp_path):
     images = [
-        save(tmp_path / "a.png", np.zeros((10, 20), np.uint8)),
+        save(tmp_path / "a.png", np.full((10, 20), 99, np.uint8)),
         save(tmp_path / "b.png", np.full((30, 20, 3), 7, np.uint8)),
         save(tmp_path / "c.png", np.full((50, 60, 3), (1, 2, 3), np.uint8)),
         save(tmp_path / "d.tif", np.full((50, 60), 999, np.uint16)),
@@ -126,6 +130,8 @@ def test_files_that_cannot_be_read(plates, tmp_path):
     assert unreadable.text == "image files that cannot be read: 2 of 8"
     assert [case.split(":")[0] for case in unreadable.cases] == [str(text), str(cut)]
     assert report.splits["train"].kinds == {"8-bit grey": 4}
+    assert report.splits["train"].unreadable == 4
+    assert ["not", "readable", "4"] in [line.split() for line in report.text().splitlines()]
 
 
 def test_not_one_image_can_be_read(tmp_path):
@@ -214,6 +220,13 @@ def test_nearly_the_same_image(plates, tmp_path):
     assert warning.cases == [f"{plates[0]} (good) ~ {path} (good)" for path in (small, bright)]
     (note,) = found(report, "note")
     assert note.startswith("val: images that are nearly the same as another one, with the same")
+
+
+def test_a_split_with_few_images(plates):
+    train = [(path, [0, 1]) for path in [*plates[:22]]]
+    report = check_config(config_of(train=train, val=[(plates[22], [0, 1])]))
+    (warning,) = found(report, "warning")
+    assert warning.startswith("val: few images (1) beside 22 of train: one of them is worth 100.0")
 
 
 def test_a_split_that_cannot_be_read_does_not_hide_the_others(tmp_path):

@@ -15,11 +15,14 @@ from aicore.datasets.check.duplicates import Entry, problems_of_duplicates
 from aicore.datasets.check.pictures import Picture, look_at_all
 from aicore.datasets.check.records import Split, read_split
 from aicore.datasets.check.report import Problem, Report, SplitFigures
+from aicore.datasets.check.values import problems_of_values
 from aicore.datasets.findings import ERROR, NOTE, WARNING
+from aicore.datasets.transforms.loading import LoadImage
 from aicore.errors import ConfigError, DataError, ImageError
 from aicore.registry import DATASETS, explain_build_errors
 
 _SPLITS = ("train", "val", "test")
+_FEW = 20  # times as many images of train as of another split, from which these are few
 _IMBALANCE = 10  # times as many labels as the rarest class, from which it is worth a note
 
 
@@ -29,7 +32,8 @@ def check_config(config: Config) -> Report:
     Raises:
         ConfigError: The config names no data set, or one that cannot be built.
     """
-    splits, problems = _read_splits(config)
+    settings = _settings_by_split(config)
+    splits, problems = _read_splits(config, settings)
     if splits:
         problems += _differing_classes(splits)
     pictures = look_at_all(path for split in splits for path in split.paths)
@@ -43,29 +47,38 @@ def check_config(config: Config) -> Report:
         if isinstance(picture := pictures[path], Picture)
     ]
     figures = {split.name: _figures(split, pictures) for split in splits}
+    problems += _problems_of_counts(figures)
     problems += _problems_of_kinds(figures, entries)
+    white_levels = {name: level for name, one in settings.items() for level in _white_levels(one)}
+    problems += problems_of_values(entries, white_levels)
     problems += problems_of_duplicates(entries, list(figures))
     return Report(str(config.filename), figures, problems)
 
 
-def _read_splits(config: Config) -> tuple[list[Split], list[Problem]]:
-    """Builds each different data set once and reads its records."""
+def _settings_by_split(config: Config) -> dict[str, Any]:
+    """Returns the settings of each different data set, by the name of its split or splits.
+
+    Raises:
+        ConfigError: The config names no data set.
+    """
     named: dict[str, Any] = {}
     for name in _SPLITS:
         settings = (config.get(f"{name}_dataloader") or {}).get("dataset")
         if settings is None:
             continue
-        settings = _without_pipelines(settings)
-        twin = next((other for other, known in named.items() if known == settings), None)
-        if twin:
-            named[f"{twin}/{name}"] = named.pop(twin)
-        else:
-            named[name] = settings
+        bare = _without_pipelines(settings)
+        twin = next((one for one, known in named.items() if _without_pipelines(known) == bare), "")
+        named[f"{twin}/{name}" if twin else name] = named.pop(twin, settings)
     if not named:
         raise ConfigError(
             f"{config.filename} has no data to check: none of train_dataloader, val_dataloader "
             "and test_dataloader holds a dataset."
         )
+    return named
+
+
+def _read_splits(config: Config, named: dict[str, Any]) -> tuple[list[Split], list[Problem]]:
+    """Builds each different data set and reads its records."""
     init_default_scope(config.get("default_scope", "aicore"))
     splits = []
     problems = [
@@ -76,7 +89,7 @@ def _read_splits(config: Config) -> tuple[list[Split], list[Problem]]:
     for name, settings in named.items():
         try:
             with explain_build_errors(config):
-                dataset: Dataset = DATASETS.build(settings)
+                dataset: Dataset = DATASETS.build(_without_pipelines(settings))
             splits.append(read_split(name, dataset))
         except DataError as error:
             problems.append(Problem(ERROR, name, f"cannot be read: {error}"))
@@ -91,6 +104,17 @@ def _without_pipelines(settings: Any) -> Any:
     if isinstance(settings, list | tuple):
         return type(settings)(map(_without_pipelines, settings))
     return settings
+
+
+def _white_levels(settings: Any) -> Iterator[int]:
+    """Yields the ``white_level`` of each step of a data set's settings that reads images."""
+    if isinstance(settings, dict):
+        if str(settings.get("type")).rpartition(".")[2] == LoadImage.__name__:
+            yield LoadImage(**{k: v for k, v in settings.items() if k != "type"}).white_level
+        settings = list(settings.values())
+    if isinstance(settings, list | tuple):
+        for item in settings:
+            yield from _white_levels(item)
 
 
 def _differing_classes(splits: list[Split]) -> list[Problem]:
@@ -155,6 +179,17 @@ def _problems_of_files(
         yield Problem(ERROR, split.name, text, unreadable)
 
 
+def _problems_of_counts(figures: dict[str, SplitFigures]) -> Iterator[Problem]:
+    most = max((split.images for name, split in figures.items() if "train" in name), default=0)
+    for name, split in figures.items():
+        if split.images * _FEW < most:
+            text = (
+                f"few images ({split.images}) beside {most} of train: one of them is worth "
+                f"{100 / split.images:.1f} points of a figure"
+            )
+            yield Problem(WARNING, name, text)
+
+
 def _problems_of_kinds(figures: dict[str, SplitFigures], entries: list[Entry]) -> Iterator[Problem]:
     kinds: Counter[str] = Counter()
     for split in figures.values():
@@ -178,13 +213,25 @@ def _figures(split: Split, pictures: dict[str, Picture | ImageError]) -> SplitFi
     readable = [x for path in split.paths if isinstance(x := pictures[path], Picture)]
     return SplitFigures(
         len(split.paths),
+        len(split.paths) - len(readable),
         split.counts(),
         dict(Counter(picture.kind for picture in readable).most_common()),
         _span([picture.width for picture in readable]),
         _span([picture.height for picture in readable]),
         len({(picture.width, picture.height) for picture in readable}),
+        _grey_values(readable),
+        split.label_shares(),
         split.pixel_shares(),
     )
+
+
+def _grey_values(pictures: list[Picture]) -> dict[str, list[int]]:
+    values: dict[str, list[int]] = {}
+    for picture in pictures:
+        depth = f"{picture.bits}-bit"
+        low, high = values.get(depth, (picture.darkest, picture.brightest))
+        values[depth] = [min(low, picture.darkest), max(high, picture.brightest)]
+    return values
 
 
 def _span(values: list[int]) -> list[int]:

@@ -49,6 +49,12 @@ class Split:
         unlabelled = sum(not labels for labels in self.labels)
         return {**counts, NO_LABEL: unlabelled} if unlabelled else counts
 
+    def label_shares(self) -> dict[str, float]:
+        """Returns the share of all labels in [0, 1] that each class has; empty without labels."""
+        counts = {name: count for name, count in self.counts().items() if name in self.classes}
+        total = sum(counts.values())
+        return {name: count / total for name, count in counts.items()} if total else {}
+
     def pixel_shares(self) -> dict[str, float]:
         """Returns the share of all labelled pixels in [0, 1] that each class has; if there are."""
         total = sum(self.pixels)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aicore.datasets.check.records import NO_LABEL
 from aicore.datasets.findings import LEVELS
 from aicore.errors import ConfigError
 
@@ -37,27 +38,35 @@ class SplitFigures:
 
     Attributes:
         images: Number of records.
+        unreadable: Number of those whose image is missing, empty or cannot be read.
         counts: Number of labels of each class; ``(no label)``: images without one.
         kinds: Number of images of each depth and colour, e.g. ``8-bit grey``.
         width: Smallest, median and largest in pixels; empty where no image could be read.
         height: As ``width``.
         sizes: Number of different sizes.
+        grey_values: Smallest and largest grey value by depth, e.g. ``8-bit``.
+        label_shares: Share of the labels in [0, 1] of each class; empty without labels.
         pixel_shares: Share of the labelled pixels in [0, 1] of each class; empty without masks.
     """
 
     images: int
+    unreadable: int
     counts: dict[str, int]
     kinds: dict[str, int]
     width: list[int]
     height: list[int]
     sizes: int
+    grey_values: dict[str, list[int]]
+    label_shares: dict[str, float]
     pixel_shares: dict[str, float] = field(default_factory=dict)
 
     def line(self) -> str:
-        """Returns kinds and sizes as one line of text."""
+        """Returns kinds, grey values and sizes as one line of text."""
         if not self.kinds:
             return "no image could be read"
         kinds = ", ".join(f"{kind} ({count})" for kind, count in self.kinds.items())
+        values = " and ".join(f"{low} to {high}" for low, high in self.grey_values.values())
+        kinds = f"{kinds}; grey values {values}"
         if self.sizes == 1:
             return f"{kinds}; all {self.width[0]} x {self.height[0]} (width x height)"
         width, height = (" / ".join(map(str, span)) for span in (self.width, self.height))
@@ -84,7 +93,9 @@ class Report:
 
     def text(self) -> str:
         """Returns the report for a reader: a table, then the problems with a few cases each."""
-        lines = [f"data of {self.config}", "", *self._table(), ""]
+        lines = [f"data of {self.config}"]
+        if self.splits:  # else none could be read
+            lines += ["", *self._table(), ""]
         lines += [f"{name}: {figures.line()}" for name, figures in self.splits.items()]
         for level in LEVELS:
             problems = self.of_level(level)
@@ -119,7 +130,11 @@ class Report:
         classes = list(
             dict.fromkeys(name for split in self.splits.values() for name in split.counts)
         )
-        rows = [["", *self.splits], ["images", *(str(s.images) for s in self.splits.values())]]
+        rows = [
+            ["", *self.splits],
+            ["images", *(str(s.images) for s in self.splits.values())],
+            ["not readable", *(str(s.unreadable) for s in self.splits.values())],
+        ]
         rows += [
             [name, *(str(split.counts.get(name, "-")) for split in self.splits.values())]
             for name in classes[:_MOST_CLASSES]
@@ -128,19 +143,22 @@ class Report:
         hidden = len(classes) - _MOST_CLASSES
         if hidden > 0:
             lines.append(f"and {hidden} more classes")
-        with_masks = {name: s for name, s in self.splits.items() if s.pixel_shares}
-        if with_masks:
-            rows = [["share of the pixels", *with_masks]]
-            rows += [
-                [name, *(_percent(s.pixel_shares.get(name)) for s in with_masks.values())]
-                for name in classes[:_MOST_CLASSES]
-            ]
-            lines += ["", *table(rows)]
+        labels = {name: s.label_shares for name, s in self.splits.items() if not s.pixel_shares}
+        pixels = {name: s.pixel_shares for name, s in self.splits.items() if s.pixel_shares}
+        names = [name for name in classes[:_MOST_CLASSES] if name != NO_LABEL]
+        for what, digits, shares in (("labels", 1, labels), ("pixels", 3, pixels)):
+            if any(shares.values()):
+                rows = [[f"share of the {what}", *shares]]
+                rows += [
+                    [name, *(_percent(s.get(name), digits) for s in shares.values())]
+                    for name in names
+                ]
+                lines += ["", *table(rows)]
         return lines
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.3f} %"
+def _percent(share: float | None, digits: int) -> str:
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def table(rows: list[list[str]]) -> list[str]:
