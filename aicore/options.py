@@ -138,12 +138,15 @@ def _read(config: Config, key: str, text: str) -> Any:
         name, present = other[1], lookup(config, other[1])
         seen.add(name)
     is_text = isinstance(present, str) and not _EXPRESSION.fullmatch(present)
-    if name in TEXTS or is_text:
+    # Several folders, say; a comma without brackets belongs to a name.
+    is_list = (text[:1], text[-1:]) in (("[", "]"), ("(", ")"))
+    if (name in TEXTS or is_text) and not is_list:
         quoted = _QUOTED.fullmatch(text)
         return quoted[quoted.lastindex] if quoted else _text(text)
-    is_names = isinstance(present, list | tuple) and {type(item) for item in present} == {str}
+    is_names = name in TEXTS or name == "classes" or is_text
+    is_names |= isinstance(present, list | tuple) and {type(item) for item in present} == {str}
     try:
-        if name == "classes" or is_names:
+        if is_names:
             return None if text == "None" else parse(text, str)
         value = parse(text)
     except ValueError as error:

@@ -97,6 +97,8 @@ def test_a_text_stays_as_it_was_typed(tmp_path, key, text):
     ("option", "value"),
     [
         ("train=None", None),
+        ("train=[good, 2024]", ["good", "2024"]),
+        ("train='[good]'", "[good]"),
         ("train='None'", "None"),
         ("train='007'", "007"),
         ('train="true"', "true"),
