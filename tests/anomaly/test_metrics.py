@@ -446,6 +446,7 @@ def test_two_processes_find_what_one_does(random, tmp_path):
         for (figures, report), expected in zip(found, (both, one_idle), strict=True):
             assert figures == pytest.approx(expected[0], nan_ok=True)
             assert report["best_F1"] == expected[1]["best_F1"]
+            assert report["defect_types"].keys() == expected[1]["defect_types"].keys() != set()
             for name, row in expected[1]["defect_types"].items():
                 assert report["defect_types"][name] == pytest.approx(row)
 

@@ -79,7 +79,9 @@ def test_averaging_over_flips(trained, tmp_path):
     run_test(trained.config, trained.checkpoint, out=tmp_path, tta=True)
 
     inferencer = ClassificationInferencer(trained.config, trained.checkpoint, device="cpu")
-    for record in read(tmp_path / "predictions.json")[:3]:
+    records = read(tmp_path / "predictions.json")
+    assert len(records) == 12
+    for record in records[:3]:
         image = read_image(record["image"])
         views = [image, image[:, ::-1].copy(), image[::-1].copy()]
         each = [list(r["pred_scores"].values()) for r in inferencer(views)["predictions"]]
@@ -179,6 +181,7 @@ def test_demo_and_test_give_the_same_scores(trained, tested, tmp_path):
 
     records = infer(trained.config, trained.checkpoint, files, out=tmp_path, device="cpu")
 
+    assert {record["image"] for record in records} == tested.records.keys()
     for record in records:
         of_test = tested.records[record["image"]]
         assert record["prediction"] == of_test["prediction"]

@@ -353,7 +353,7 @@ class TestMakeSample:
     def test_bad_setting_leaves_no_folder(self, tmp_path):
         wrong = ({"size": 10}, {"channels": 4}, {"val_share": 2.0}, {"images": 3})
         for settings in (*wrong, {"scratch_width": 9}):
-            with pytest.raises(DataError):
+            with pytest.raises(DataError, match=next(iter(settings))):
                 make_sample(tmp_path / "a", **settings)
         assert not (tmp_path / "a").exists()
 

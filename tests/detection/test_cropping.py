@@ -62,6 +62,7 @@ def test_rare_classes_come_as_often_as_frequent_ones():
 def test_boxes_of_which_little_is_seen_are_dropped_with_their_labels():
     crop = RandomBoxCrop((100, 100), object_share=0.0, min_visible=0.5)
     np.random.seed(0)
+    seen = set()
     for _ in range(50):
         results = crop(record((120, 120), [(0, 0, 30, 30), (60, 60, 110, 110)], [3, 4]))
 
@@ -70,10 +71,12 @@ def test_boxes_of_which_little_is_seen_are_dropped_with_their_labels():
         boxes = dict(zip(results["gt_bboxes_labels"], results["gt_bboxes"], strict=True))
         for label, side in ((3, 30), (4, 50)):
             if label in boxes:
+                seen.add(label)
                 x1, y1, x2, y2 = boxes[label]
                 assert (x2 - x1) * (y2 - y1) >= 0.5 * side**2
         assert (results["gt_bboxes"] >= 0).all()
         assert (results["gt_bboxes"] <= 100).all()
+    assert seen == {3, 4}
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -245,7 +245,7 @@ def test_one_process_needs_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any_rank(False) is False
     assert is_restarted() is False
     assert broadcast_object(lambda: 3) == 3
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="the list is missing"):
         broadcast_object(_raise)
 
 

@@ -79,7 +79,7 @@ def test_line_tells_the_iteration_the_losses_and_the_images(tmp_path, caplog):
     ],
 )
 def test_invalid_values_are_found(tmp_path, outputs):
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="loss"):
         step(InvalidLossHook(max_times=1), make_runner(tmp_path), outputs)
 
 

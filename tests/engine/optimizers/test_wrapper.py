@@ -195,6 +195,7 @@ def test_an_update_that_is_not_finite_is_skipped(bad, clip_grad, monkeypatch):
     iterate(model, wrapper, range(3))
     weights = copy.deepcopy(model)
     state = copy.deepcopy(wrapper.optimizer.state_dict()["state"])
+    assert len(state) == len(list(model.parameters()))
     for _ in range(5):
         # One parameter's alone: the others' gradients must not be applied either.
         loss = model[0].weight.sum() + (model[3].bias * torch.tensor([1.0, bad])).sum()
@@ -328,6 +329,7 @@ def test_states_of_mmengines_wrappers_load():
     ours.load_state_dict(saved(wrapper.state_dict()))
     left, right = ours.optimizer.state_dict(), wrapper.optimizer.state_dict()
     assert left["param_groups"] == right["param_groups"]
+    assert left["state"].keys() == right["state"].keys() != set()
     for index, values in right["state"].items():
         assert torch.equal(left["state"][index]["momentum_buffer"], values["momentum_buffer"])
 
