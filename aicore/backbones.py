@@ -71,6 +71,27 @@ def timm_weights(
         ) from error
 
 
+def pretrained_of(init_cfg: dict | None, pretrained: bool | str = False) -> bool | str:
+    """Returns what ``pretrained`` says in MMEngine's way of saying it.
+
+    Args:
+        init_cfg: ``dict(type='Pretrained', checkpoint=path)``, or None.
+        pretrained: What holds without it.
+
+    Raises:
+        ConfigError: It is something else, or both are given.
+    """
+    if init_cfg is None:
+        return pretrained
+    is_file = set(init_cfg) == {"type", "checkpoint"} and init_cfg["type"] == "Pretrained"
+    if not is_file or pretrained:
+        raise ConfigError(
+            f"init_cfg={dict(init_cfg)!r} cannot be followed: a network of timm begins with its "
+            "own random weights or with a file's. Set pretrained = 'path/to/the/file' in its place."
+        )
+    return str(init_cfg["checkpoint"])
+
+
 def _overlay_from_file(model_name: str, path: str, num_classes: int) -> dict[str, Any]:
     weights = {
         key.removeprefix(_BACKBONE).removeprefix(_MODEL): weight.float()
@@ -119,6 +140,7 @@ class TimmBackbone(BaseModule):
         pretrained: See :func:`timm_weights`.
         in_channels: Channels of the input, 1 or 3.
         out_indices: Which of timm's feature levels to return, lowest stride first; None for all.
+        init_cfg: ``dict(type='Pretrained', checkpoint=path)``, which is ``pretrained=path``.
         **kwargs: Further arguments of :func:`timm.create_model`.
     """
 
@@ -128,12 +150,13 @@ class TimmBackbone(BaseModule):
         pretrained: bool | str = False,
         in_channels: int = 3,
         out_indices: Sequence[int] | None = (4,),
+        init_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
         if out_indices is not None:
             kwargs["out_indices"] = tuple(out_indices)
-        with timm_weights(model_name, pretrained) as weights:
+        with timm_weights(model_name, pretrained_of(init_cfg, pretrained)) as weights:
             self.model = timm.create_model(
                 model_name, in_chans=in_channels, features_only=True, **weights, **kwargs
             )

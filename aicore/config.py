@@ -138,6 +138,8 @@ def without_pretrained(model: Any) -> Any:
         copy = {key: without_pretrained(value) for key, value in model.items()}
         if copy.get("pretrained"):
             copy["pretrained"] = False
+        if isinstance(copy.get("init_cfg"), dict) and copy["init_cfg"].get("type") == "Pretrained":
+            del copy["init_cfg"]
         return type(model)(copy)
     if isinstance(model, list | tuple):
         return type(model)(map(without_pretrained, model))

@@ -33,6 +33,39 @@ def images():
     return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.parametrize("kind", [TimmClassifier, TimmBackbone])
+def test_init_cfg_is_followed(kind, published, file):
+    init_cfg = {"type": "Pretrained", "checkpoint": file}
+    arguments = {"num_classes": 1000} if kind is TimmClassifier else {}
+
+    model = kind(model_name="resnet18", init_cfg=init_cfg, **arguments)
+    model.init_weights()
+
+    assert torch.equal(model.model.conv1.weight, published.conv1.weight)
+
+
+@pytest.mark.parametrize("kind", [TimmClassifier, TimmBackbone])
+@pytest.mark.parametrize(
+    "init_cfg",
+    [
+        {"type": "Kaiming", "layer": "Conv2d"},
+        {"type": "Pretrained", "checkpoint": "a.pth", "prefix": "backbone."},
+        {},
+    ],
+)
+def test_an_init_cfg_that_cannot_be_followed_is_refused(kind, init_cfg):
+    with pytest.raises(ConfigError, match=r"init_cfg=.* cannot be followed: .*Set pretrained = "):
+        kind(model_name=SMALL, init_cfg=init_cfg, num_classes=2)
+
+
+def test_weights_that_are_not_finite_are_refused(published, tmp_path):
+    weights = {key: weight.clone() for key, weight in published.state_dict().items()}
+    weights["layer1.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in 'layer1\.0\.conv1\.weight'"):
+        TimmClassifier("resnet18", 3, pretrained=saved(tmp_path / "a.pth", weights))
+
+
 def saved(path, weights: dict) -> str:
     torch.save(weights, path)
     return str(path)

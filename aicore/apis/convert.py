@@ -10,7 +10,9 @@ from mmengine.registry import init_default_scope
 from aicore.config import load_config, without_pretrained
 from aicore.engine.checkpoint import (
     inference_weights,
+    input_settings,
     load_weights,
+    plain_values,
     read_checkpoint,
     write_checkpoint,
 )
@@ -56,7 +58,12 @@ def convert_weights(
     with explain_build_errors(settings):
         model = MODELS.build(without_pretrained(settings.model))
     load_weights(model, weights, strict=True, source=str(checkpoint))
-    meta = {"dataset_meta": {"classes": settings.classes}, "cfg": settings.pretty_text}
+    meta = {
+        "dataset_meta": {"classes": settings.classes},
+        "cfg": settings.pretty_text,
+        "model": plain_values(without_pretrained(settings.model)),
+        "input_settings": input_settings(settings),
+    }
     checkpoint = Path(checkpoint)
     file = Path(out or checkpoint.with_name(f"{checkpoint.stem}_aicore.pth"))
     file.parent.mkdir(parents=True, exist_ok=True)

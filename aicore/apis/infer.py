@@ -15,8 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from aicore.apis.setup import default_work_dir
-from aicore.config import load_config
-from aicore.engine.checkpoint import checkpoint_classes, read_checkpoint
+from aicore.engine.checkpoint import config_for_checkpoint, read_checkpoint
 from aicore.engine.inferencer import Inferencer
 from aicore.errors import ConfigError, shown
 from aicore.runtime.images import find_images, write_image
@@ -66,8 +65,8 @@ def infer(
     videos = [Video(item) for item in inputs if _is_video(item)]
     images = [item for item in inputs if not _is_video(item)]
     files = find_images(images).files if images else []
-    classes = checkpoint_classes(read_checkpoint(checkpoint, trust=trust))
-    settings = load_config(config, options, classes)
+    content = read_checkpoint(checkpoint, trust=trust)
+    settings = config_for_checkpoint(config, content, str(checkpoint), options)
     inferencer = build_task(settings.task).inferencer(settings, checkpoint, device, trust=trust)
     if cam and not hasattr(inferencer, "activation_map"):
         raise ConfigError(f"{config}: --cam: the task has no class-activation maps.")

@@ -14,8 +14,10 @@ from aicore.errors import CheckpointError, ConfigError
 from aicore.runtime.files import atomic_write
 from aicore.version import __version__
 
-# What of MMEngine's meta still means something without the training; cfg is the config's text.
-_KEPT = ("dataset_meta", "epoch", "iter", "cfg", "threshold")
+# What of the meta still means something without the training. Not the config's text: it can hold
+# paths, and passwords that it read from the environment.
+_KEPT = ("epoch", "iter", "threshold", "model", "input_settings")
+_KEPT_OF_DATASET = ("classes", "palette")
 
 
 def publish_model(
@@ -26,9 +28,10 @@ def publish_model(
     Of a training with averaged weights (EMA) it writes those.
 
     The metadata's values are JSON texts: ``dataset_meta`` with the classes, ``epoch``, ``iter``,
-    ``cfg`` (the config's text, never run), where the checkpoint has them; ``aicore_version``, and
-    ``weights_sha256``: the SHA-256 of ``safetensors.torch.save(weights)``, which another file of
-    the same weights shares.
+    ``model`` (the network's settings), ``input_settings`` (the pre-processing) and ``threshold``,
+    where the checkpoint has them; ``aicore_version``; ``weights_sha256``, the SHA-256 of
+    ``safetensors.torch.save(weights)``, which another file of the same weights shares; and
+    ``metadata_sha256`` of the rest.
 
     Args:
         checkpoint: What :func:`aicore.engine.checkpoint.read_checkpoint` reads.
@@ -51,6 +54,8 @@ def publish_model(
     content = read_checkpoint(checkpoint, trust=trust)
     weights = _own_memory(inference_weights(content))
     meta = {key: content["meta"][key] for key in _KEPT if key in content["meta"]}
+    dataset = content["meta"].get("dataset_meta") or {}
+    meta["dataset_meta"] = {key: dataset[key] for key in _KEPT_OF_DATASET if key in dataset}
     meta["aicore_version"] = __version__
     texts = {key: json.dumps(value, default=_plain) for key, value in meta.items()}
     texts |= checksums(weights, texts)

@@ -10,6 +10,7 @@ from mmengine.registry import RUNNERS
 
 from aicore.config import load_config
 from aicore.datasets.sample import make_sample
+from aicore.engine.checkpoint import config_for_checkpoint
 from aicore.engine.runner import Runner
 from aicore.registry import explain_build_errors
 
@@ -17,16 +18,22 @@ from aicore.registry import explain_build_errors
 def open_config(
     path: str | Path,
     options: dict[str, Any] | None = None,
-    classes: tuple[str, ...] | None = None,
+    checkpoint: dict[str, Any] | None = None,
+    source: str = "",
 ) -> Config:
     """Reads a config; writes the sample data first where the config stands on it.
 
     Args:
         path: Config file.
         options: Overrides with dotted keys.
-        classes: Class names for a config that leaves them open, e.g. from a checkpoint.
+        checkpoint: What it is to be tested with, see
+            :func:`aicore.engine.checkpoint.config_for_checkpoint`.
+        source: The checkpoint's name, for messages.
     """
-    config = load_config(path, options, classes)
+    if checkpoint is None:
+        config = load_config(path, options)
+    else:
+        config = config_for_checkpoint(path, checkpoint, source, options)
     if config.get("sample_data"):
         make_sample(Path(config.sample_data), **config.get("sample_settings", {}))
     return config

@@ -9,8 +9,8 @@ from mmengine.config import Config, ConfigDict
 
 from aicore.apis.setup import build_runner, default_work_dir, open_config
 from aicore.config import without_pretrained
-from aicore.engine.checkpoint import checkpoint_classes, read_checkpoint
-from aicore.errors import CheckpointError, ConfigError
+from aicore.engine.checkpoint import read_checkpoint
+from aicore.errors import ConfigError
 from aicore.registry import explain_build_errors
 
 
@@ -35,14 +35,8 @@ def test(
     Returns:
         The metrics.
     """
-    classes = checkpoint_classes(read_checkpoint(checkpoint, trust=trust))
-    settings = open_config(config, options, classes)
-    known = settings.get("classes")
-    if classes and known and tuple(known) != classes:
-        raise CheckpointError(
-            f"checkpoint {str(checkpoint)!r} was trained on the classes {', '.join(classes)}, but "
-            f"{config} has {', '.join(known)}. Names and order have to agree."
-        )
+    content = read_checkpoint(checkpoint, trust=trust)
+    settings = open_config(config, options, content, str(checkpoint))
     settings.work_dir = str(out or default_work_dir(config, "test"))
     settings.load_from = str(checkpoint)
     settings.resume = False

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmpretrain.models import TimmClassifier as BaseTimmClassifier
 
-from aicore.backbones import timm_weights
+from aicore.backbones import pretrained_of, timm_weights
 from aicore.errors import ConfigError
 from aicore.registry import MODELS
 
@@ -24,10 +24,12 @@ class TimmClassifier(BaseTimmClassifier):
         loss: Config of the loss; ``class_weight`` holds one weight per class.
         train_cfg: ``dict(augments=[dict(type='Mixup', alpha=0.2), ...])`` for batch augmentation.
         data_preprocessor: Config of mmpretrain's ``ClsDataPreprocessor``.
+        init_cfg: ``dict(type='Pretrained', checkpoint=path)``, which is ``pretrained=path``.
         **kwargs: Further arguments of :func:`timm.create_model`, e.g. ``drop_rate``.
 
     Raises:
-        ConfigError: ``class_weight`` does not hold one weight per class.
+        ConfigError: ``class_weight`` does not hold one weight per class, or ``init_cfg`` is
+            something else.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class TimmClassifier(BaseTimmClassifier):
         loss: dict | None = None,
         train_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
         _check_class_weight(loss or {}, num_classes)
         if not (train_cfg or {}).get("augments"):
             train_cfg = None  # mmpretrain draws from the list, which has to hold something
+        pretrained = pretrained_of(init_cfg, pretrained)
         with timm_weights(model_name, pretrained, num_classes) as weights:
             super().__init__(
                 model_name=model_name,

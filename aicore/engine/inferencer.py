@@ -16,10 +16,11 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from aicore.config import load_config, without_pretrained
+from aicore.config import without_pretrained
 from aicore.datasets.transforms import LoadImage
 from aicore.engine.checkpoint import (
     checkpoint_classes,
+    config_for_checkpoint,
     inference_weights,
     load_weights,
     read_checkpoint,
@@ -37,8 +38,10 @@ class Inferencer(BaseInferencer):
     """Runs a trained model on images, with the pipeline of the config's ``test_dataloader``.
 
     Args:
-        model: Config file, or a config that :func:`aicore.config.load_config` returned.
-        weights: Checkpoint file. The class names come from it where it has them.
+        model: Config file, or a config that was read for these weights by
+            :func:`aicore.engine.checkpoint.config_for_checkpoint`.
+        weights: Checkpoint file. The class names come from it where it has them, and so does the
+            pre-processing where the config file has another one.
         device: ``cpu``, ``cuda``, ``cuda:1``; None for the best one there is.
         options: Overrides of the config, with dotted keys.
         trust: Whether to read a checkpoint that could run code of its author's.
@@ -64,7 +67,7 @@ class Inferencer(BaseInferencer):
         _require_device(device)
         checkpoint = read_checkpoint(weights, trust=trust)
         if not isinstance(model, Config):
-            model = load_config(model, options, checkpoint_classes(checkpoint))
+            model = config_for_checkpoint(model, checkpoint, str(weights), options)
         self.classes: tuple[str, ...] = checkpoint_classes(checkpoint) or tuple(model.classes)
         self.task = build_task(model.task)
         init_default_scope(model.default_scope)

@@ -20,10 +20,14 @@ from mmengine.runner import Runner as BaseRunner
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from aicore.config import without_pretrained
 from aicore.engine.checkpoint import (
     checkpoints_in,
     inference_weights,
+    input_settings,
     load_weights,
+    plain_values,
+    prepare_resume,
     read_checkpoint,
     write_checkpoint,
 )
@@ -294,6 +298,8 @@ class Runner(BaseRunner):
             lambda: self._read(filename, map_location), self._group
         )
         if self._resume:
+            metainfo = getattr(self.train_dataloader.dataset, "metainfo", None)
+            prepare_resume(checkpoint, filename, self.cfg, metainfo)
             if isinstance(self.train_loop, TrainLoop):
                 self.train_loop.take_up(checkpoint, filename)
             self._go_to_position(checkpoint)
@@ -373,6 +379,8 @@ class Runner(BaseRunner):
                 "time": time.strftime("%Y%m%d_%H%M%S"),
                 "aicore_version": __version__,
                 "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", None),
+                "model": plain_values(without_pretrained(self.cfg.model)),
+                "input_settings": input_settings(self.cfg),
             },
             "state_dict": plain_model(self.model).state_dict(),
             "message_hub": self.message_hub.state_dict(),

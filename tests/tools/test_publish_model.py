@@ -38,7 +38,8 @@ def test_keeps_weights_and_classes_and_leaves_the_optimiser(trained, call_tool, 
     assert checkpoint_classes(after) == ("bright", "dark", "striped")
     assert after["meta"]["epoch"] == 3
     assert after["meta"]["iter"] == 9
-    assert after["meta"]["cfg"] == before["meta"]["cfg"]
+    for key in ("model", "input_settings"):
+        assert json.dumps(after["meta"][key]) == json.dumps(before["meta"][key])
     assert after["meta"]["aicore_version"] == __version__
     assert "optimizer" in before
     assert after.keys() == {"state_dict", "meta"}
@@ -54,6 +55,23 @@ def test_every_metadata_text_is_json(trained, tmp_path):
 
     assert json.loads(texts["dataset_meta"])["classes"] == ["bright", "dark", "striped"]
     assert {type(json.loads(text)) for text in texts.values()} == {dict, int, str}
+
+
+def test_no_paths_and_no_secrets_are_published(small_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("PASSWORD_OF_MINE", "hunter2")
+    config = small_config()
+    with config.open("a", encoding="utf-8") as stream:
+        stream.write("import os\npassword = os.environ['PASSWORD_OF_MINE']\ndel os\n")
+    work_dir = tmp_path / "run"
+    apis.train(config, work_dir=work_dir)
+    checkpoint = work_dir / "epoch_1.pth"
+    assert b"hunter2" in checkpoint.read_bytes()
+
+    content = publish_model(checkpoint).read_bytes()
+
+    assert b"hunter2" not in content
+    assert str(tmp_path.parent).encode() not in content
+    assert b"white_level" in content
 
 
 def test_name_and_metadata_hold_the_hash_of_the_weights(tmp_path):

@@ -32,6 +32,10 @@ def _is_dict_of(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
     )
 
 
+def _are_input_settings(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("settings"), dict)
+
+
 def _optional(rule: _Rule) -> _Rule:
     return rule[0], lambda value: value is None or rule[1](value)
 
@@ -54,6 +58,7 @@ _CONTENT: dict[str, _Rule] = {
     "meta.validation_pending": _TRUTH,
     "meta.dataset_meta": _optional(_DICT),
     "meta.dataset_meta.classes": _optional(("a list of texts", lambda value: _are(str, value))),
+    "meta.input_settings": ("a dict of 'settings' and others", _are_input_settings),
     "meta.inference_weights": (
         "'state_dict' or 'ema_state_dict'",
         lambda value: value in ("state_dict", "ema_state_dict"),
@@ -101,20 +106,26 @@ def check_content(content: Mapping[str, Any], source: str) -> None:
     for name in ("state_dict", "ema_state_dict"):
         for key, weight in (content.get(name) or {}).items():
             if not isinstance(key, str):
-                raise _wrong(source, f"{name}: the key", key, "a text")
+                raise wrong_entry(source, f"{name}: the key", key, "a text")
             is_tensor = isinstance(weight, torch.Tensor)
             if not is_tensor or weight.layout != torch.strided or weight.is_meta:
-                raise _wrong(source, f"{name}: {key!r}", weight, "a plain tensor")
+                raise wrong_entry(source, f"{name}: {key!r}", weight, "a plain tensor")
+
+
+def check_training_state(content: Mapping[str, Any], source: str) -> None:
+    """As :func:`check_content`, of what only a resume reads."""
+    _check(content, source, _TRAINING)
 
 
 def _check(content: Mapping[str, Any], source: str, rules: Mapping[str, _Rule]) -> None:
     for path, (expected, is_right) in rules.items():
         value = _entry(content, path)
         if value is not _ABSENT and not is_right(value):
-            raise _wrong(source, path, value, expected)
+            raise wrong_entry(source, path, value, expected)
 
 
-def _wrong(source: str, place: str, value: Any, expected: str) -> CheckpointError:
+def wrong_entry(source: str, place: str, value: Any, expected: str) -> CheckpointError:
+    """Returns the error for an entry that is not what it should be."""
     is_short = value is None or isinstance(value, bool | int | float | str)
     shown = reprlib.repr(value) if is_short else f"a {type(value).__name__}"
     return CheckpointError(
@@ -143,46 +154,3 @@ def checkpoint_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
     """Returns the class names that the model was trained on, if the checkpoint tells."""
     classes = (checkpoint["meta"].get("dataset_meta") or {}).get("classes")
     return tuple(classes) if classes else None
-
-
-def require_resumable(
-    checkpoint: dict[str, Any], source: str, length: int, schedulers: int
-) -> None:
-    """Raises if a training cannot go on from a checkpoint.
-
-    Args:
-        checkpoint: What :func:`read_checkpoint` returned.
-        source: The file's name, for the message.
-        length: Iterations an epoch of the training.
-        schedulers: Number of its param_schedulers.
-
-    Raises:
-        CheckpointError: It holds weights only, is of another program or of a training with other
-            numbers, or an entry has another type or value than it should.
-    """
-    meta = checkpoint["meta"]
-    if "optimizer" not in checkpoint:
-        raise CheckpointError(
-            f"checkpoint {source!r} holds weights only, training cannot be resumed from it. Use "
-            "--load-from to start from these weights."
-        )
-    if not {"epoch", "iter"} <= meta.keys() or "message_hub" not in checkpoint:
-        raise CheckpointError(
-            f"checkpoint {source!r} is of another program and lacks what a training is resumed "
-            "from. Use --load-from to start from its weights."
-        )
-    _check(checkpoint, source, _TRAINING)
-    for what, before, now in (
-        ("iterations an epoch", meta.get("iterations_per_epoch", length), length),
-        ("param_schedulers", len(checkpoint.get("param_schedulers", ())), schedulers),
-    ):
-        if before != now:
-            raise CheckpointError(
-                f"checkpoint {source!r} is of a training with {before} {what}, this one has {now}, "
-                "so that its schedule would not fit. Resume with the same data, schedule and "
-                "product of processes and batch_size, or use --load-from."
-            )
-    first = meta["epoch"] * length
-    if not first <= meta["iter"] < first + length:
-        expected = f"{first} to {first + length - 1} after {meta['epoch']} epochs of {length}"
-        raise _wrong(source, "meta.iter", meta["iter"], expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from aicore.engine.checkpoint import checkpoints_in, position_of
+from aicore.engine.distributed import broadcast_object
 from aicore.errors import ConfigError, did_you_mean
 from aicore.registry import HOOKS
 from aicore.runtime.files import TEMPORARY_SUFFIX
@@ -73,11 +75,8 @@ class CheckpointHook(Hook):
         that went on from here in another way. They go into a folder of their own, lest a later
         ``--resume`` take them for this one's.
         """
-        work_dir, info = Path(runner.work_dir), runner.message_hub.runtime_info
-        if "best_ckpt" in info:  # the folder can have been moved
-            runner.message_hub.update_info(
-                "best_ckpt", str(work_dir / Path(info["best_ckpt"]).name)
-            )
+        work_dir = Path(runner.work_dir)
+        self._bring_best(runner)
         if not is_main_process():
             return
         for file in work_dir.glob(f".*.pth.*{TEMPORARY_SUFFIX}"):  # a killed run's
@@ -141,6 +140,29 @@ class CheckpointHook(Hook):
             for old in checkpoints_in(runner.work_dir)[self.max_keep_ckpts :]:
                 old.unlink()
         return file
+
+    def _bring_best(self, runner: Runner) -> None:
+        """Copies the best weights so far here, where the training was resumed from elsewhere."""
+        info = runner.message_hub.runtime_info
+        if "best_ckpt" not in info:
+            return
+        best = Path(info["best_ckpt"])
+        here = Path(runner.work_dir, best.name)
+
+        def bring() -> bool:
+            if best.is_file() and best.resolve() != here.resolve():
+                shutil.copyfile(best, here)
+            return here.is_file()
+
+        if broadcast_object(bring):
+            runner.message_hub.update_info("best_ckpt", str(here))
+            return
+        runner.logger.warning(
+            f"The best weights so far, {best}, are not there any more: the next validation's are "
+            "the best ones anew."
+        )
+        for name in ("best_ckpt", "best_score"):
+            info.pop(name, None)
 
     def _saves_after(self, runner: Runner, epoch: int) -> bool:
         # Early stopping can make any epoch the last one.

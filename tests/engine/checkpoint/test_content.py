@@ -5,9 +5,15 @@ import copy
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
-from aicore.engine.checkpoint import checkpoint_classes, read_checkpoint, require_resumable
+from aicore.engine.checkpoint import (
+    checkpoint_classes,
+    prepare_resume,
+    read_checkpoint,
+    require_resumable,
+)
 from aicore.errors import CheckpointError
 
 
@@ -63,7 +69,9 @@ def changed(place: str, value: object) -> dict:
 
 
 def resumed(path) -> None:
-    require_resumable(read_checkpoint(path), str(path), length=3, schedulers=1)
+    checkpoint = read_checkpoint(path)
+    prepare_resume(checkpoint, str(path), Config({}), None)
+    require_resumable(checkpoint, str(path), length=3, schedulers=1)
 
 
 def refused(path, place: str) -> str:

@@ -203,6 +203,42 @@ def test_a_moved_folder_keeps_one_best_checkpoint(small_config, tmp_path):
     assert not old.exists()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_resume_from_another_folder_has_its_best_checkpoint_here(small_config, tmp_path, there):
+    config, first, second = small_config(max_epochs=2), tmp_path / "first", tmp_path / "second"
+    train(config, work_dir=first, options={"max_epochs": 1})
+    checkpoint = torch.load(first / "epoch_1.pth", weights_only=False)
+    checkpoint["message_hub"]["runtime_info"]["best_score"] = 1000.0  # the next one is no better
+    torch.save(checkpoint, first / "epoch_1.pth")
+    if not there:
+        (first / "best_accuracy_top1_epoch_1.pth").unlink()
+
+    runner = train(config, work_dir=second, resume=first / "epoch_1.pth")
+
+    best = Path(runner.message_hub.runtime_info["best_ckpt"])
+    assert best == second / f"best_accuracy_top1_epoch_{1 if there else 2}.pth"
+    assert list(second.glob("best*")) == [best]
+    assert read_checkpoint(best)["meta"]["epoch"] == (1 if there else 2)
+    assert len(list(first.glob("best*"))) == there
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(small_config, tmp_path, capsys):
+    config, work_dir = small_config(max_epochs=3), tmp_path / "run"
+    train(config, work_dir=work_dir, options={"max_epochs": 2})
+    newest = work_dir / "epoch_2.pth"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    capsys.readouterr()
+
+    train(config, work_dir=work_dir, resume=True)
+
+    output = capsys.readouterr()
+    text = " ".join((output.out + output.err).split())
+    assert "epoch_2.pth' is damaged" in text
+    assert f"Loaded checkpoint {work_dir / 'epoch_1.pth'}" in text
+
+
 def test_another_number_of_iterations_an_epoch_is_refused(small_config, tmp_path):
     config, work_dir = small_config(max_epochs=2), tmp_path / "run"
     train(config, work_dir=work_dir, options={"max_epochs": 1})
