@@ -66,12 +66,13 @@ def inspection_record(
 
     The truth stands in the record in both cases, so that no defective part is lost from the count.
     """
-    record = {"image": sample.get("img_path"), "inspected": True, **task.record(sample, classes)}
     reason = sample.get("not_inspected")
     if reason is not None:
-        record = {key: value for key, value in record.items() if not key.startswith("pred")}
-        record.update(inspected=False, reason=reason)
-    return record
+        sample = sample.new()
+        for key in [key for key in sample.keys() if key.startswith("pred")]:  # noqa: SIM118
+            delattr(sample, key)
+    record = {"image": sample.get("img_path"), "inspected": True, **task.record(sample, classes)}
+    return record if reason is None else {**record, "inspected": False, "reason": reason}
 
 
 _BEGIN, _END = b"[\n", b"\n]\n"

@@ -19,6 +19,7 @@ from aicore.anomaly.padim import PaDiM
 from aicore.anomaly.statistics import GaussianStatistics
 from aicore.engine.distributed import broadcast_object
 from aicore.engine.fitting import FitWrapper
+from aicore.engine.outputs import mark_not_finite
 from aicore.engine.preprocessing import SizesApart
 from aicore.errors import ConfigError, DataError
 from aicore.registry import MODELS
@@ -201,20 +202,15 @@ class AnomalyDetector(BaseModel):
 
         Raises:
             ConfigError: The model was not fitted.
-            DataError: A distance is not finite.
         """
         if not self.method.is_fitted:
             raise ConfigError("the model was not fitted: train it, or load a checkpoint.")
         if self.tile_overlap is None:
-            judged = zip(*self._whole(inputs, data_samples), strict=True)
+            judged = list(zip(*self._whole(inputs, data_samples), strict=True))
         else:
-            judged = (self._by_tiles(i, s) for i, s in zip(inputs, data_samples, strict=True))
+            judged = [self._by_tiles(i, s) for i, s in zip(inputs, data_samples, strict=True)]
+        mark_not_finite(data_samples, [score for score, _ in judged])
         for (score, distances), sample in zip(judged, data_samples, strict=True):
-            if not score.isfinite():
-                raise DataError(
-                    f"{sample.get('img_path')}: its distance is {float(score)}. Look for values "
-                    "that are not numbers in the image or in the checkpoint."
-                )
             sample.pred_score = score
             sample.pred_threshold = self.threshold.clone()
             sample.pred_ng_score = score**2 / (score**2 + self.threshold**2)

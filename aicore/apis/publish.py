@@ -57,7 +57,7 @@ def publish_model(
     dataset = content["meta"].get("dataset_meta") or {}
     meta["dataset_meta"] = {key: dataset[key] for key in _KEPT_OF_DATASET if key in dataset}
     meta["aicore_version"] = __version__
-    texts = {key: json.dumps(value, default=_plain) for key, value in meta.items()}
+    texts = {key: json.dumps(value, default=_plain, allow_nan=False) for key, value in meta.items()}
     texts |= checksums(weights, texts)
     digest = json.loads(texts["weights_sha256"])
     name = f"{checkpoint.stem}-{digest[:8]}.safetensors"

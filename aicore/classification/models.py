@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from mmpretrain.models import TimmClassifier as BaseTimmClassifier
+from mmpretrain.structures import DataSample
+from torch import Tensor
 
 from aicore.backbones import pretrained_of, timm_weights
+from aicore.engine.outputs import mark_not_finite
 from aicore.errors import ConfigError
 from aicore.registry import MODELS
 
@@ -59,6 +62,20 @@ class TimmClassifier(BaseTimmClassifier):
                 **weights,
                 **kwargs,
             )
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[DataSample] | None = None
+    ) -> list[DataSample]:
+        """Returns the data samples with ``pred_score`` and ``pred_label``.
+
+        Args:
+            inputs: N x C x H x W.
+            data_samples: One for each image.
+        """
+        logits = self(inputs)
+        predicted = self._get_predictions(logits, data_samples)
+        mark_not_finite(predicted, logits)
+        return predicted
 
     def init_weights(self) -> None:
         """Keeps the weights: MMEngine would have timm draw new ones over the pretrained."""

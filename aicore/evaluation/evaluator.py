@@ -16,10 +16,11 @@ from aicore.registry import EVALUATOR
 
 @EVALUATOR.register_module()
 class Evaluator(BaseEvaluator):
-    """MMEngine's evaluator, which keeps unreadable images out of the metrics and counts them.
+    """MMEngine's evaluator, which keeps what was not inspected out of the metrics and counts it.
 
-    Such an image's data sample carries the reason as ``not_inspected``
-    (:class:`aicore.datasets.InspectionDataset`). The metric ``not_inspected`` is their number.
+    The data sample of such an image carries the reason as ``not_inspected``: it cannot be read
+    (:class:`aicore.datasets.InspectionDataset`), or the network's output for it is no number
+    (:func:`aicore.engine.outputs.mark_not_finite`). The metric ``not_inspected`` is their number.
 
     Args:
         metrics: Configs of the metrics.
@@ -31,13 +32,17 @@ class Evaluator(BaseEvaluator):
             # By messages, for CPUs too: MMEngine's other way needs a disk common to all machines.
             metric.collect_device = "gpu"
         self._not_inspected = 0
+        self._reason = ""  # of the first such image
 
     def process(
         self, data_samples: Sequence[BaseDataElement], data_batch: Any | None = None
     ) -> None:
         """Passes the inspected samples on to the metrics."""
         inspected = [s for s in data_samples if s.get("not_inspected") is None]
-        self._not_inspected += len(data_samples) - len(inspected)
+        missed = [s for s in data_samples if s.get("not_inspected") is not None]
+        if missed and not self._reason:
+            self._reason = f", the first: {missed[0].get('img_path')}: {missed[0].not_inspected}"
+        self._not_inspected += len(missed)
         if inspected:
             super().process(inspected, data_batch)
 
@@ -56,7 +61,7 @@ class Evaluator(BaseEvaluator):
         not_inspected = int(count)
         if not_inspected >= size:
             raise DataError(
-                f"none of the {size} images could be read, there is nothing to evaluate: "
-                "the reasons stand in bad_images.txt."
+                f"none of the {size} images could be inspected, there is nothing to evaluate"
+                f"{self._reason}."
             )
         return {**super().evaluate(size - not_inspected), "not_inspected": not_inspected}

@@ -119,7 +119,7 @@ def test_no_image_can_be_read(trained, data, tmp_path):
     for file in (data / "val").rglob("*.png"):
         file.write_bytes(b"")
 
-    with pytest.raises(DataError, match=r"none of the 12 images could be read"):
+    with pytest.raises(DataError, match=r"none of the 12 images could be inspected.* is empty"):
         run_test(trained.config, trained.checkpoint, tmp_path, options={"data_root": str(data)})
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from aicore.detection.models.boxes import best_classes, join_tiles, suppress, to_original
+from aicore.engine.outputs import mark_not_finite
 from aicore.engine.preprocessing import SizesApart
 from aicore.errors import ConfigError
 from aicore.registry import MODELS
@@ -106,7 +107,9 @@ class YOLOX(BaseYOLOX):
         samples = batch_data_samples or [DetDataSample() for _ in batch_inputs]
         for indices in _of_one_size(batch_inputs):
             images = torch.stack([batch_inputs[index] for index in indices])
-            for index, found in zip(indices, self._find(images), strict=True):
+            objects, raw = self._find(images)
+            mark_not_finite([samples[index] for index in indices], raw)
+            for index, found in zip(indices, objects, strict=True):
                 sample = samples[index]
                 sample.pred_instances = to_original(
                     found,
@@ -123,24 +126,31 @@ class YOLOX(BaseYOLOX):
         """
         return self.bbox_head.decode(*self.bbox_head(self.extract_feat(batch_inputs)))
 
-    def _find(self, images: Tensor) -> list[InstanceData]:
-        """Returns the objects of each of N x C x H x W, in pixels of the input."""
+    def _find(self, images: Tensor) -> tuple[list[InstanceData], Tensor]:
+        """Returns the objects of each of N x C x H x W, in pixels of the input.
+
+        Returns:
+            The objects, and N x ... of which an image's is finite where its raw output is.
+        """
         threshold, most = self.test_cfg.iou_threshold, self.test_cfg.max_per_img
         if self.test_cfg.mode == "tiles":
-            found = self._find_by_tiles(images)
+            found, raw = self._find_by_tiles(images)
         else:
-            found = [self._best_classes(output) for output in self._forward(images)]
-        return [suppress(objects, threshold, most) for objects in found]
+            raw = self._forward(images)
+            found = [self._best_classes(output) for output in raw]
+        return [suppress(objects, threshold, most) for objects in found], raw
 
-    def _find_by_tiles(self, images: Tensor) -> list[InstanceData]:
+    def _find_by_tiles(self, images: Tensor) -> tuple[list[InstanceData], Tensor]:
         height, width = images.shape[2:]
         tiles = windows(height, width, self.test_cfg.size, self.test_cfg.stride)
         found: list[list[InstanceData]] = [[] for _ in images]
         at_once = max(1, _TILES_AT_ONCE // len(images))
+        total = images.new_zeros(len(images))  # of all tiles: NaN and infinity stay what they are
         for first in range(0, len(tiles), at_once):
             group = tiles[first : first + at_once]
             outputs = self._forward(torch.cat([images[:, :, y:y2, x:x2] for y, x, y2, x2 in group]))
             for tile, output in zip(group, outputs.split(len(images)), strict=True):
+                total += output.flatten(1).abs().amax(dim=1)
                 corner = output.new_tensor([tile.left, tile.top, tile.left, tile.top])
                 for objects, one in zip(found, output, strict=True):
                     new = suppress(
@@ -150,7 +160,7 @@ class YOLOX(BaseYOLOX):
                     )
                     new.bboxes = new.bboxes + corner
                     objects.append(new)
-        return [join_tiles(objects, tiles, (height, width)) for objects in found]
+        return [join_tiles(objects, tiles, (height, width)) for objects in found], total
 
     def _best_classes(self, output: Tensor) -> InstanceData:
         return best_classes(output, self.test_cfg.score_threshold)

@@ -96,7 +96,7 @@ def checksums(weights: dict[str, torch.Tensor], texts: Mapping[str, str]) -> dic
         texts: The rest of the metadata.
     """
     rest = {key: text for key, text in texts.items() if key not in (_WEIGHTS, _METADATA)}
-    described = json.dumps(rest, sort_keys=True).encode()
+    described = json.dumps(rest, sort_keys=True, allow_nan=False).encode()
     return {
         _WEIGHTS: json.dumps(weights_digest(weights)),
         _METADATA: json.dumps(hashlib.sha256(described).hexdigest()),

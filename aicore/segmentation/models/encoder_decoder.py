@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from aicore.engine.outputs import mark_not_finite
 from aicore.engine.preprocessing import SizesApart
 from aicore.errors import ConfigError
 from aicore.registry import MODELS
@@ -106,7 +107,9 @@ class EncoderDecoder(BaseEncoderDecoder):
         for indices in _of_one_size(inputs):
             group = data_samples and [data_samples[index] for index in indices]
             logits = self._forward(torch.stack([inputs[index] for index in indices]))
-            for index, sample in zip(indices, self.postprocess_result(logits, group), strict=True):
+            samples = self.postprocess_result(logits, group)
+            mark_not_finite(samples, logits)
+            for index, sample in zip(indices, samples, strict=True):
                 predicted[index] = sample
         return predicted
 
