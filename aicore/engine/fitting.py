@@ -162,7 +162,7 @@ class FitLoop(TrainLoop):
             CheckpointError: The images do not fit it.
         """
         meta, state = checkpoint["meta"], checkpoint.get("optimizer", {})
-        if state and "learner" not in state:
+        if state and not {"learner", "fitted", "current"} <= state.keys():
             raise CheckpointError(
                 f"checkpoint {source!r} is of a training by gradients, not of a fit in one pass: "
                 "nothing can be added to it."

@@ -379,7 +379,7 @@ class Runner(BaseRunner):
                 "time": time.strftime("%Y%m%d_%H%M%S"),
                 "aicore_version": __version__,
                 "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", None),
-                "model": plain_values(without_pretrained(self.cfg.model)),
+                "model": plain_values(without_pretrained(self.cfg.get("model"))),
                 "input_settings": input_settings(self.cfg),
             },
             "state_dict": plain_model(self.model).state_dict(),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from aicore.apis import infer
+from aicore.apis import infer, train
 from aicore.apis import test as run_test
 from aicore.classification import ClassificationInferencer
 from aicore.errors import CheckpointError, ConfigError, DataError
@@ -149,6 +149,35 @@ def test_other_classes_than_the_checkpoints(trained, tmp_path):
     message = str(caught.value)
     assert "was trained on the classes bright, dark, striped, but " in message
     assert "has striped, dark, bright. Names and order have to agree." in message
+
+
+def test_the_pre_processing_comes_from_the_checkpoint(trained, tested, small_config, tmp_path):
+    config = small_config(model_name="resnet18", image_size=48)
+    image = trained.data_root / "val" / "dark" / "dark_0.png"
+
+    metrics = run_test(config, trained.checkpoint, out=tmp_path / "out")
+    (record,) = infer(config, trained.checkpoint, image, out=tmp_path / "demo", device="cpu")
+
+    assert metrics == pytest.approx(tested.metrics)
+    of_test = tested.records[str(image)]
+    assert record["pred_scores"] == pytest.approx(of_test["pred_scores"], abs=2e-6)
+
+
+@pytest.mark.parametrize("run", ["test", "demo", "load_from", "resume"])
+def test_weights_that_are_not_finite_are_refused(trained, tmp_path, run):
+    content = torch.load(trained.last_checkpoint, weights_only=False)
+    content["state_dict"]["fc.weight"][0, 0] = float("nan")
+    file = tmp_path / "nan.pth"
+    torch.save(content, file)
+    calls = {
+        "test": lambda: run_test(trained.config, file, out=tmp_path),
+        "demo": lambda: infer(trained.config, file, trained.data_root / "val", out=tmp_path),
+        "load_from": lambda: train(trained.config, work_dir=tmp_path, load_from=file),
+        "resume": lambda: train(trained.config, work_dir=tmp_path, resume=file),
+    }
+
+    with pytest.raises(CheckpointError, match=r"nan\.pth' holds NaN or infinity in 'fc\.weight'"):
+        calls[run]()
 
 
 def test_data_of_another_class(trained, data, tmp_path):

@@ -119,6 +119,23 @@ def test_resuming_another_model_is_refused(trained, small_config, tmp_path):
         train(small_config(), work_dir=tmp_path, resume=trained.last_checkpoint)
 
 
+def test_resuming_with_other_images_is_refused(trained, small_config, tmp_path):
+    config = small_config(model_name="resnet18", image_size=48)
+
+    with pytest.raises(CheckpointError, match=r"image_size = 32, in the config 48"):
+        train(config, work_dir=tmp_path, resume=trained.last_checkpoint)
+
+
+def test_resuming_with_renamed_classes_is_refused(trained, small_config, tmp_path):
+    shutil.copytree(trained.data_root, tmp_path / "data")
+    for folder in (tmp_path / "data").glob("*/striped"):
+        folder.rename(folder.with_name("a_striped"))  # sorted first
+    config = small_config(model_name="resnet18", data_root=str(tmp_path / "data"))
+
+    with pytest.raises(CheckpointError, match=r"classes bright, dark, striped, but .* a_striped"):
+        train(config, work_dir=tmp_path / "run", resume=trained.last_checkpoint)
+
+
 # ---- fine-tuning, and what the console shows ----
 
 

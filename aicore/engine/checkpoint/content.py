@@ -32,8 +32,15 @@ def _is_dict_of(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
     )
 
 
-def _are_input_settings(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("settings"), dict)
+def _are_plain(values: Any) -> bool:
+    """Whether settings are numbers: a text could be an expression, which a config evaluates."""
+    return isinstance(values, dict) and all(
+        value is None or isinstance(value, Real) or _are(Real, value) for value in values.values()
+    )
+
+
+def _are_schedulers(value: Any) -> bool:
+    return _are(dict, value) and all(_is_count(state.get("last_step", 0)) for state in value)
 
 
 def _optional(rule: _Rule) -> _Rule:
@@ -58,7 +65,14 @@ _CONTENT: dict[str, _Rule] = {
     "meta.validation_pending": _TRUTH,
     "meta.dataset_meta": _optional(_DICT),
     "meta.dataset_meta.classes": _optional(("a list of texts", lambda value: _are(str, value))),
-    "meta.input_settings": ("a dict of 'settings' and others", _are_input_settings),
+    "meta.input_settings": (
+        "a dict with 'settings'",
+        lambda value: isinstance(value, dict) and "settings" in value,
+    ),
+    "meta.input_settings.settings": ("a dict of numbers", _are_plain),
+    "meta.input_settings.pipeline": ("a list of dicts", lambda value: _are(dict, value)),
+    "meta.input_settings.data_preprocessor": _DICT,
+    "meta.input_settings.tiles": _DICT,
     "meta.inference_weights": (
         "'state_dict' or 'ema_state_dict'",
         lambda value: value in ("state_dict", "ema_state_dict"),
@@ -72,10 +86,10 @@ _TRAINING: dict[str, _Rule] = {
     "optimizer.state": _STATE_OF_EACH,
     "optimizer.loss_scaler": _DICT,
     "optimizer.pending": _DICT,
-    "optimizer.learner": _DICT,
+    "optimizer.learner": ("a dict of tensors", _is_dict_of(torch.Tensor)),
     "optimizer.fitted": ("a list of texts", lambda value: _are(str, value)),
     "optimizer.current": ("a list of texts", lambda value: _are(str, value)),
-    "param_schedulers": ("a list of dicts", lambda value: _are(dict, value)),
+    "param_schedulers": ("a list of dicts, 'last_step' a whole number", _are_schedulers),
     "message_hub": (
         "a dict with 'log_scalars', 'runtime_info' and 'resumed_keys'",
         lambda value: (
