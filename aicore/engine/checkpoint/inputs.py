@@ -79,8 +79,8 @@ def config_for_checkpoint(
     """Reads a config for the test of a checkpoint: its images have to look as they did in training.
 
     Classes that the config leaves open, and the settings of the pre-processing, are the
-    checkpoint's: where the config file has others, this is told. Settings among ``options`` hold,
-    and are told too.
+    checkpoint's: where the config file has others, this is told. What ``options`` change holds, and
+    is told too.
 
     Args:
         path: The config file.
@@ -110,9 +110,10 @@ def config_for_checkpoint(
     own = {name: value for name, value in kept["settings"].items() if name in config}
     given = {key.split(".")[0] for key in options}
     taken = {name: value for name, value in own.items() if name not in given}
+    classes = classes or config.get("classes")  # the data, which options name, need not be asked
     config = load_config(path, {**options, **taken}, classes)
     left = input_differences(kept, config)
-    if left and input_differences(kept, load_config(path, {**options, **own}, classes)):
+    if left and input_differences(kept, load_config(path, own, classes)):  # not by the options
         raise _other_inputs(source, str(path), left)
     replaced = [difference for difference in first if difference not in left]
     for told, differences in (

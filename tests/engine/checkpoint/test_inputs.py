@@ -111,6 +111,17 @@ def test_what_the_command_line_gives_holds_and_is_told(leaf, told):
     assert "white_level = 4095, in the config 1023" in given
 
 
+def test_what_it_gives_within_the_pipeline_too(leaf, told):
+    content = trained(leaf, white_level=4095)
+    told.clear()
+    options = {"test_pipeline": [{"type": "aicore.LoadImage"}]}
+
+    config = config_for_checkpoint(leaf, content, "a.pth", options)
+
+    assert len(config.test_dataloader.dataset.pipeline) == 1
+    assert "--cfg-options change the pre-processing" in told[-1]
+
+
 def test_tiles_come_from_the_checkpoint(leaf, told):
     if leaf.stem == "classification":
         pytest.skip("has no tiles")
