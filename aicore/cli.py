@@ -6,20 +6,18 @@ Imports nothing heavy, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
-import errno
 import gc
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from aicore.errors import AicoreError, shown
 from aicore.options import OptionText
-
-# What the system says of a full disk, a quota and a broken one, often without the file's name.
-_FULL = {errno.ENOSPC, errno.EROFS, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", None)}
+from aicore.runtime.files import DISK_ERRORS
 
 # New objects after which python looks for garbage. With its own 700, a fifth of the time in which
 # the libraries are imported goes into looking, and nothing is found.
@@ -41,6 +39,7 @@ def run(main: Callable[[], int | None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    threading.excepthook = _tell_of_thread
     try:
         code = main()
         sys.stdout.flush()
@@ -51,10 +50,9 @@ def run(main: Callable[[], int | None]) -> None:
             raise
         code = 1
     except OSError as error:
-        if error.filename is None and error.errno not in _FULL:  # no file: a bug
+        if not _is_of_a_file(error):
             raise
-        name = "a file" if error.filename is None else repr(error.filename)
-        code = _fail(f"{name} cannot be used: {error.strerror}.")
+        code = _fail(_sentence(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
@@ -81,8 +79,24 @@ def _is_stdout_closed() -> bool:
     return False
 
 
-def _sentence(error: AicoreError) -> str:
+def _is_of_a_file(error: BaseException) -> bool:
+    """Tells a file that cannot be used from a bug or a broken connection."""
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in DISK_ERRORS)
+
+
+def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Says in one line why a thread ended, if for a file: TensorBoard writes its own in one."""
+    if _is_of_a_file(ended.exc_value):
+        print(f"warning: {shown(_sentence(ended.exc_value))}", file=sys.stderr)
+    else:
+        threading.__excepthook__(ended)
+
+
+def _sentence(error: AicoreError | OSError) -> str:
     """Returns the error's own words, also where a DataLoader worker wrapped a trace around them."""
+    if isinstance(error, OSError):
+        name = "a file" if error.filename is None else repr(error.filename)
+        return f"{name} cannot be used: {error.strerror}."
     text = str(error).strip()
     if "Original Traceback" not in text:
         return text

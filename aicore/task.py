@@ -109,7 +109,8 @@ class RecordWriter:
         self._context = atomic_write(file)
         # Unbuffered: a write that failed must not be tried again when the writer closes.
         self._stream = self._context.__enter__().raw
-        self._stream.write(_BEGIN + _END)
+        with naming(file):
+            self._stream.write(_BEGIN + _END)
         self._length = len(_BEGIN)  # without the end
 
     def write(self, record: dict[str, Any]) -> None:

@@ -96,6 +96,30 @@ def test_an_error_of_the_system_without_a_file_is_a_bug(error):
         run(failing(error))
 
 
+def test_a_thread_that_cannot_write_is_told_without_a_trace():
+    program = (
+        "import errno, threading\n"
+        "from aicore.cli import run\n"
+        "def write(error):\n"
+        "    raise error\n"
+        "def main():\n"
+        "    for error in (OSError(errno.ENOSPC, 'No space'), ValueError('a bug')):\n"
+        "        thread = threading.Thread(target=write, args=[error])\n"
+        "        thread.start()\n"
+        "        thread.join()\n"
+        "run(main)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    first, _, bug = done.stderr.partition("\n")
+    assert first == "warning: a file cannot be used: No space."
+    assert "Traceback" in bug
+    assert "ValueError: a bug" in bug
+
+
 def test_names_do_not_steer_the_terminal(capsys):
     assert ends_with(failing(DataError("a\x1b[2J\r\u202eb.png\nhas 零件\tand \udcff."))) == 1
     say("零件 1 \x1b[31m")

@@ -12,6 +12,7 @@ from aicore.config import without_pretrained
 from aicore.engine.checkpoint import read_checkpoint
 from aicore.errors import ConfigError
 from aicore.registry import explain_build_errors
+from aicore.runtime.files import naming
 
 
 def test(
@@ -44,9 +45,10 @@ def test(
     settings.model = without_pretrained(settings.model)
     if tta:
         _use_tta(settings)
-    runner = build_runner(settings)
-    with explain_build_errors(settings):
-        return runner.test()
+    with naming(settings.work_dir):
+        runner = build_runner(settings)
+        with explain_build_errors(settings):
+            return runner.test()
 
 
 def _use_tta(config: Config) -> None:

@@ -11,6 +11,7 @@ from aicore.engine.checkpoint import checkpoints_in
 from aicore.engine.runner import Runner
 from aicore.errors import CheckpointError, ConfigError
 from aicore.registry import explain_build_errors
+from aicore.runtime.files import naming
 
 
 def train(
@@ -57,7 +58,8 @@ def train(
                 "batch size that the learning rate was chosen for."
             )
         settings.auto_scale_lr.enable = True
-    runner = build_runner(settings)
-    with explain_build_errors(settings):
-        runner.train()
+    with naming(settings.work_dir):
+        runner = build_runner(settings)
+        with explain_build_errors(settings):
+            runner.train()
     return runner

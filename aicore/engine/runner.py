@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -46,8 +47,9 @@ from aicore.engine.loading import SeededBatchSampler, SeededLoader
 from aicore.engine.loops import TrainLoop
 from aicore.engine.memory import frozen_garbage_collection, keep_freed_memory
 from aicore.engine.optimizers import OptimWrapper
-from aicore.errors import BrokenCheckpointError, CheckpointError, ConfigError
+from aicore.errors import BrokenCheckpointError, CheckpointError, ConfigError, shown
 from aicore.registry import RUNNERS
+from aicore.runtime.files import naming
 from aicore.version import __version__
 
 # Pages that belong in the log file.
@@ -68,6 +70,29 @@ _MMENGINE_HOOKS = (
     "param_scheduler",
     "checkpoint",
 )
+
+
+class _LogFile(logging.FileHandler):
+    """MMEngine's log file, in UTF-8; where it cannot be written, the run ends.
+
+    Python's own would print a stack trace for each line that a full disk does not take.
+    """
+
+    def __init__(self, handler: logging.FileHandler) -> None:
+        handler.close()
+        super().__init__(handler.baseFilename, "a", "utf-8", errors="backslashreplace")
+        self.setFormatter(handler.formatter)
+        self.setLevel(handler.level)
+        self.filters = handler.filters
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        with naming(self.baseFilename):
+            raise sys.exc_info()[1]
+
+
+def _show(record: logging.LogRecord) -> bool:
+    record.msg, record.args = shown(record.getMessage()), ()
+    return True
 
 
 def _for_the_console(record: logging.LogRecord) -> bool:
@@ -121,11 +146,14 @@ class Runner(BaseRunner):
         )
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Builds the logger; long dumps go to the file only."""
+        """Builds the logger; long dumps go to the file only, and names steer no terminal."""
         logger = super().build_logger(*args, **kwargs)
-        for handler in logger.handlers:
+        logger.addFilter(_show)
+        for index, handler in enumerate(logger.handlers):
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(_for_the_console)
+            elif type(handler) is logging.FileHandler:
+                logger.handlers[index] = _LogFile(handler)
         return logger
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:

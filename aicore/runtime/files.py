@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -12,6 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TEMPORARY_SUFFIX = ".tmp"
+
+# What the system says of a disk that takes no more; it often names no file.
+DISK_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EIO")
+    if hasattr(errno, name)
+)
 
 FOLDER, MISSING = "a folder", "no such file"
 _KINDS = {
@@ -135,8 +143,9 @@ def naming(path: str | Path, instead_of: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or str(error.filename) == str(instead_of):
-            error.filename, error.filename2 = str(path), None
+        is_nameless = error.filename is None and error.errno in DISK_ERRORS
+        if is_nameless or (instead_of and str(error.filename) == str(instead_of)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -75,7 +75,8 @@ class Video:
 class VideoWriter:
     """Writes pictures as an mp4 file; the first one decides the size.
 
-    A later picture of another size is scaled to fit, and stands on black.
+    A later picture of another size is scaled to fit, and stands on black. A file that the disk did
+    not take in full is a :class:`DataError` at the end.
 
     Args:
         path: The file, which ends in ``.mp4``; its folder must exist.
@@ -91,13 +92,18 @@ class VideoWriter:
         self._rate = rate
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        self._count = 0
 
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        # OpenCV says nothing of a full disk.
+        if kind is None and _frame_count(self.path) != self._count:
+            raise DataError(f"{self.path} cannot be written in full: is the disk full?")
 
     def write(self, picture: np.ndarray) -> None:
         """Adds a picture, H x W x 3 uint8, BGR.
@@ -113,6 +119,14 @@ class VideoWriter:
             if not self._writer.isOpened():
                 raise DataError(f"{self.path} cannot be written: is the folder there and free?")
         self._writer.write(_fit(picture, self._size))
+        self._count += 1
+
+
+def _frame_count(path: Path) -> int | None:
+    try:
+        return Video(path).length
+    except DataError:
+        return None
 
 
 def _fit(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

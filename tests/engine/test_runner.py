@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import resource
 import shutil
 import subprocess
 import sys
@@ -343,3 +344,24 @@ def test_a_process_with_an_error_in_a_worker_ends(trained, tmp_path, tool):
 
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith("KeyError: 'img'")
+
+
+# ---- the log ----
+
+
+def test_names_steer_no_terminal_that_shows_the_log(runner, log):
+    runner.logger.info("\x1b[2J 零件 %s", "\udcff")
+
+    shown = "\\x1b[2J 零件 \\udcff"
+    assert shown in log_of(Path(runner.work_dir))
+    assert log.records[-1].getMessage() == shown  # what every handler gets
+
+
+def test_a_log_that_cannot_be_written_ends_the_run(runner):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*\.log"):
+            runner.logger.info("a line")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

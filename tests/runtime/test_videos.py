@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+
 import cv2
 import numpy as np
 import pytest
@@ -113,3 +115,18 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 def test_no_picture_no_file(tmp_path):
     assert not write(tmp_path / "a.mp4", []).exists()
+
+
+def test_a_video_that_the_disk_does_not_take_is_told(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    frames = np.random.default_rng(0).integers(0, 255, (6, 96, 96, 3), dtype=np.uint8)
+    try:
+        with (
+            pytest.raises(DataError, match="cannot be written in full: is the disk full"),
+            VideoWriter(tmp_path / "a.mp4", 10) as video,
+        ):
+            for frame in frames:
+                video.write(frame)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
