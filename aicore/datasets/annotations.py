@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -253,8 +254,8 @@ def read_coco(file: Path) -> CocoFile:
     images = {
         key: CocoImage(
             key,
-            # Some tools write the separators of the system they run on.
-            str(entry["file_name"]).replace("\\", "/"),
+            # Some tools write the separators of the system they run on. One image has one name.
+            PurePosixPath(str(entry["file_name"]).replace("\\", "/")).as_posix(),
             entry.get("height"),
             entry.get("width"),
         )
@@ -335,14 +336,12 @@ def _objects(
 
 
 def _refuse_repeated(file: Path, names: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise DataError(
-                f"{str(file)!r}: {name} is listed twice in 'images': give all its annotations one "
-                "image_id, and remove the other entry."
-            )
-        seen.add(name)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"{str(file)!r}: {twice} is listed twice in 'images': give all its annotations one "
+            "image_id, and remove the other entry."
+        )
 
 
 # ---- labelme ----

@@ -35,6 +35,8 @@ class Summary:
     """Places, by the reason for which they were left out."""
     changed: dict[str, list[str]] = field(default_factory=dict)
     """Places, by what was changed there."""
+    warnings: list[str] = field(default_factory=list)
+    """What is implausible in what was written, a clause each."""
     lost: int = 0
     """Number of places that were left out although they were to be converted."""
 
@@ -74,6 +76,7 @@ class Summary:
             if groups or title == "left out":
                 lines.append(f"{title}: {sum(map(len, groups.values()))}")
             lines += [f"  {line}" for line in self._reasons(groups)]
+        lines += [f"warning: {text}" for text in self.warnings]
         return "\n".join(lines)
 
     @staticmethod

@@ -19,6 +19,7 @@ from aicore.datasets.conversion import (
     write_lines,
     write_whole,
 )
+from aicore.datasets.findings import NOTE
 from aicore.datasets.headers import image_sizes
 from aicore.detection.annotations import (
     AnnotatedImage,
@@ -29,6 +30,7 @@ from aicore.detection.annotations import (
     voc,
     yolo,
 )
+from aicore.detection.plausibility import findings_of
 from aicore.errors import DataError
 
 _CLIPPED = 1.0  # pixels outside the image up to which a box is clipped without a word
@@ -71,7 +73,7 @@ def convert_boxes(
         summary.drop(reason, place)
     if not annotations.images:
         raise DataError(f"{str(annotations.source)!r} names no image: there is nothing to convert.")
-    images = []
+    images, sized = [], []
     sizes = image_sizes([image.path for image in annotations.images])
     for image, size in zip(annotations.images, sizes, strict=True):
         if image.fault:
@@ -84,6 +86,7 @@ def convert_boxes(
             continue
         if not image.path.is_file():
             summary.change("the image file does not exist (see --images)", str(image.path))
+        sized.append(image)
         images.append(_sound(image, annotations, known, target, summary))
     paths = [relative_path(image.path, root) for image in images]
     twice = next((path for path, count in Counter(paths).items() if count > 1), None)
@@ -96,6 +99,8 @@ def convert_boxes(
         for box in image.boxes:
             summary.areas[box.label] += 1
     summary.refuse_nothing()
+    implausible = findings_of(replace(annotations, images=sized), tuple(known))
+    summary.warnings = [finding.text for finding in implausible if finding.level != NOTE]
     settings = _WRITERS[target](images, paths, known, out, name)
     data = {"data_root": out.resolve().as_posix(), "images": root.resolve().as_posix()}
     return summary, {"annotation_format": target, **data, **settings}

@@ -172,7 +172,7 @@ def test_ids_of_coco_as_numbers_or_text(tmp_path):
             "holds two images of the id 1: 'a.png' and 'b.png'",
         ),
         (
-            {"images": [{"id": i, "file_name": name} for i, name in enumerate(["s/a", "s\\a"])]},
+            {"images": [{"id": i, "file_name": name} for i, name in enumerate(["s/a", "./s\\a"])]},
             "s/a is listed twice",
         ),
         (

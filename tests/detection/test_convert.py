@@ -219,6 +219,18 @@ def test_an_image_of_unknown_size(root):
 
 
 @pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
+def test_what_is_implausible_is_told(root, target):
+    write_coco(root, [(0, 4, [30, 10, 50, 35]), (0, 4, [30, 10, 50, 35]), (1, 4, [5, 5, 20, 25])])
+
+    summary, _, _ = from_coco(root, target)
+
+    twice, edges = summary.warnings
+    assert twice.startswith("boxes that stand twice or more: 1;")
+    assert edges.startswith("boxes that reach beyond their image: 2 of 3; read as x1, y1, x2, y2")
+    assert f"\nwarning: {twice}\nwarning: {edges}" in str(summary)
+
+
+@pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
 def test_no_box_is_left(root, target):
     write_coco(root, [(0, 4, [1, 2, 0, 4]), (0, 4, [1, 2, 3, float("nan")])])
 

@@ -643,13 +643,14 @@ def test_neu_det():
     )
     split = read_split("train", dataset)
 
+    # Without the 81 that are difficult.
     assert split.counts() == {
         "crazing": 689,
-        "inclusion": 1011,
-        "patches": 881,
-        "pitted_surface": 432,
-        "rolled-in_scale": 628,
-        "scratches": 548,
+        "inclusion": 981,
+        "patches": 875,
+        "pitted_surface": 430,
+        "rolled-in_scale": 608,
+        "scratches": 525,
     }
     assert not split.faulty()
     assert not split.missing_files()
