@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from aicore.anomaly.areas import read_area
+from aicore.anomaly.areas import words_of_threshold
 from aicore.anomaly.listing import (
     PARTS,
     Listed,
@@ -23,9 +23,12 @@ from aicore.anomaly.listing import (
     list_images,
     relative_name,
 )
+from aicore.anomaly.plausibility import AreaFigures, findings_of_areas
 from aicore.datasets.base import InspectionDataset
 from aicore.datasets.files import join_path
+from aicore.datasets.findings import Finding
 from aicore.datasets.headers import fault_of_size, image_size
+from aicore.datasets.masks import MaskFile, Oddity
 from aicore.errors import ConfigError, DataError, did_you_mean
 from aicore.registry import DATASETS
 
@@ -34,18 +37,6 @@ GOOD = "good"
 """The ``defect_type`` of every good image, whatever its folder is called."""
 
 _SHOWN = 3  # images in a message
-
-
-@dataclass
-class AreaFigures:
-    """What a check finds in an image's mask and ROI."""
-
-    pixels: list[int] | None = None
-    """Good and defective ones inside the ROI; None where they are not known."""
-    faults: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    empty_mask: str = ""
-    """What there is to say of a mask that marks nothing."""
 
 
 @DATASETS.register_module()
@@ -87,8 +78,10 @@ class AnomalyDataset(InspectionDataset):
             a csv file names.
         masks_required: Whether a defective image without its mask is a fault; else it takes no
             part in figures of pixels.
-        mask_threshold: Grey value, 0 to 254, above which a pixel of a mask is defective.
-        roi: Where the pixels lie that count (grey value above 0); None: everywhere.
+        mask_threshold: Grey value, 0 to 254, above which a pixel of a mask is defective. None: 0,
+            but 127, half of white, in masks that are stored lossily or have soft edges.
+        roi: Where the pixels lie that count (marked as in a mask, without a threshold); None:
+            everywhere.
         part: ``all``, ``fit``, ``held_out`` or ``test``.
         held_out: Share in [0, 1) of the good images that are not kept for the test.
         test_share: Share in [0, 1) of the good images.
@@ -113,7 +106,7 @@ class AnomalyDataset(InspectionDataset):
         rows: Mapping[str, str] | None = None,
         masks: str | None = None,
         masks_required: bool = True,
-        mask_threshold: int = 0,
+        mask_threshold: int | None = None,
         roi: str | None = None,
         part: str = "all",
         held_out: float = 0.0,
@@ -132,13 +125,13 @@ class AnomalyDataset(InspectionDataset):
         self.roi = PathTemplate("roi", roi, self.root) if roi and "{" in roi else None
         self.part, self.held_out, self.test_share, self.seed = part, held_out, test_share, seed
         self._check_arguments()
-        self._figures: dict[str, AreaFigures] | None = None
         super().__init__(data_root=str(self.root), data_prefix={}, **kwargs)
 
     def _check_arguments(self) -> None:
-        if type(self.mask_threshold) is not int or not 0 <= self.mask_threshold < 255:
+        threshold = self.mask_threshold
+        if threshold is not None and (type(threshold) is not int or not 0 <= threshold < 255):
             raise ConfigError(
-                f"mask_threshold = {self.mask_threshold!r}: expected a grey value, 0 to 254."
+                f"mask_threshold = {threshold!r}: expected a grey value, 0 to 254, or None."
             )
         if not self.splits:
             raise ConfigError("split = []: expected a folder, a list file or a csv file.")
@@ -278,17 +271,19 @@ class AnomalyDataset(InspectionDataset):
         empty = [figures.empty_mask] if figures.empty_mask and self._any_defect() else []
         return figures.notes + empty
 
+    def findings(self) -> list[Finding]:
+        """Returns what is implausible about the masks and ROIs as a whole."""
+        return super().findings() + findings_of_areas(self._all_figures.values())
+
     def _any_defect(self) -> bool:
-        return any(sum((figures.pixels or [])[1:]) for figures in (self._figures or {}).values())
+        return any(sum((figures.pixels or [])[1:]) for figures in self._all_figures.values())
 
     def _figures_of(self, record: dict[str, Any]) -> AreaFigures:
-        """Returns an image's figures; the first call reads the areas of the whole split."""
-        if self._figures is None:
-            self._figures = self._look_at_all()
-        return self._figures.get(record["img_path"], AreaFigures())
+        return self._all_figures.get(record["img_path"], AreaFigures())
 
-    def _look_at_all(self) -> dict[str, AreaFigures]:
-        """Returns the figures by image; none where there is neither a mask nor an ROI."""
+    @cached_property
+    def _all_figures(self) -> dict[str, AreaFigures]:
+        """Figures by image, read for the whole split; none if there is neither mask nor ROI."""
         records = [self.get_data_info(index) for index in range(len(self))]
         if not any(record["mask_path"] or record["roi_path"] for record in records):
             return {}
@@ -304,19 +299,27 @@ class AnomalyDataset(InspectionDataset):
         mask = self._area(record, "mask", size, figures)
         if roi is not None and not roi.any():
             path = record["roi_path"]
-            figures.faults.append(f"roi {path!r} has no pixel above 0: nothing would count")
+            figures.faults.append(
+                f"roi {path!r} has no pixel above {words_of_threshold(None)}: nothing would count"
+            )
         is_known = record["gt_label"] == 0 or mask is not None
         if figures.faults or not is_known or size is None:
             return figures
         counted = np.ones(size, np.uint8) if roi is None else roi
         defective = 0 if mask is None else int(np.count_nonzero(mask & counted))
         figures.pixels = [int(np.count_nonzero(counted)) - defective, defective]
-        if mask is not None and not mask.any():
+        figures.size = size[0] * size[1]
+        if mask is None:
+            return figures
+        figures.mask, figures.marked = record["mask_path"], int(np.count_nonzero(mask))
+        figures.digest = hashlib.blake2b(mask, digest_size=16).digest()
+        if not figures.marked:
             figures.empty_mask = (
-                f"mask {record['mask_path']!r} has no pixel above {self.mask_threshold} "
-                f"(mask_threshold), but the image is of the defective type {record['defect_type']}"
+                f"mask {record['mask_path']!r} has no pixel above "
+                f"{words_of_threshold(self.mask_threshold)}, but the image is of the defective "
+                f"type {record['defect_type']}"
             )
-        elif mask is not None and not defective:
+        elif not defective:
             figures.notes.append(
                 f"the whole defect of mask {record['mask_path']!r} lies outside the ROI "
                 f"{record['roi_path']!r}, so that it cannot be found"
@@ -335,22 +338,24 @@ class AnomalyDataset(InspectionDataset):
         if path is None:
             return None
         try:
-            area = self._read(path, what)
+            is_for_all = what == "roi" and self.one_roi is not None
+            area, oddities = self._roi_for_all if is_for_all else self._read(path, what)
         except DataError as error:
             figures.faults.append(f"{str(error).rstrip('.')}{self._remedy(what, path)}")
             return None
+        figures.oddities[what] = {path: oddities}
         fault = fault_of_size(what, path, area.shape, record["img_path"], size or area.shape)
         figures.faults += [fault] if fault else []
         return area
 
-    def _read(self, path: str, what: str) -> np.ndarray:
-        if what == "mask":
-            return read_area(path, what, self.mask_threshold)
-        return read_area(path, what) if self.one_roi is None else self._area_for_all
+    def _read(self, path: str, what: str) -> tuple[np.ndarray, set[Oddity]]:
+        file = MaskFile(path, what)
+        area = file.marked(self.mask_threshold if what == "mask" else None)
+        return area.astype(np.uint8), file.oddities
 
     @cached_property
-    def _area_for_all(self) -> np.ndarray:
-        return read_area(str(self.one_roi), "roi")
+    def _roi_for_all(self) -> tuple[np.ndarray, set[Oddity]]:
+        return self._read(str(self.one_roi), "roi")
 
     def _remedy(self, what: str, path: str) -> str:
         """Returns what to set where a file is missing."""

@@ -10,7 +10,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 
-from aicore.anomaly.areas import IGNORE, read_area
+from aicore.anomaly.areas import IGNORE, read_area, words_of_threshold
 from aicore.datasets.files import join_path
 from aicore.datasets.headers import fault_of_size
 from aicore.errors import DataError
@@ -128,7 +128,10 @@ def _truth(results: dict[str, Any]) -> np.ndarray | None:
 def _read_roi(path: str) -> np.ndarray:
     roi = read_area(path, "roi")
     if not roi.any():
-        raise DataError(f"roi {path!r} has no pixel above 0, so that nothing would count.")
+        raise DataError(
+            f"roi {path!r} has no pixel above {words_of_threshold(None)}, so that nothing would "
+            "count."
+        )
     return roi
 
 

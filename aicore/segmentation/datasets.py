@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +23,19 @@ from aicore.datasets.files import (
     relative_below,
     with_image_suffix,
 )
+from aicore.datasets.findings import Finding
 from aicore.datasets.headers import fault_of_size, image_size
+from aicore.datasets.masks import MaskFile
 from aicore.errors import ConfigError, DataError
 from aicore.registry import DATASETS
 from aicore.runtime.files import walk_files
 from aicore.runtime.images import IMAGE_SUFFIXES, images_among
 from aicore.segmentation.masks import IGNORE, build_mask_format
+from aicore.segmentation.plausibility import MaskFigures, findings_of_masks
 
 _TWO_FILES = re.compile(
     r"(.+(?:{0})) (.+(?:{0}))".format("|".join(map(re.escape, IMAGE_SUFFIXES))), re.IGNORECASE
 )
-
-
-@dataclass(frozen=True)
-class MaskFigures:
-    """What one mask holds."""
-
-    pixels: tuple[int, ...] = ()
-    """Of each class."""
-    ignored: int = 0
-    """Pixels that do not count."""
-    fault: str = ""
-    """What is wrong with the file; nothing is counted then."""
 
 
 @DATASETS.register_module()
@@ -100,7 +92,6 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
             or read_labels(root / "labels.txt", "a data set without classes")
         )
         self.mask_format = build_mask_format(metainfo["classes"], mask_format)
-        self._figures: dict[str, MaskFigures] = {}
         super().__init__(
             data_root=str(root), data_prefix={}, metainfo=metainfo, lazy_init=lazy_init, **kwargs
         )
@@ -176,21 +167,29 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
             ]
         return []
 
+    def findings(self) -> list[Finding]:
+        """Returns what is implausible about the masks as a whole, and how much of them counts."""
+        masks = {mask or image: figures for (image, mask), figures in self._all_figures.items()}
+        found = findings_of_masks(masks, self.mask_format, trains=not self.test_mode)
+        return super().findings() + found
+
     def _nothing_but_background(self) -> bool:
-        return not any(sum(figures.pixels[1:]) for figures in self._figures.values())
+        return not any(sum(figures.pixels[1:]) for figures in self._all_figures.values())
 
     def _figures_of(self, record: dict[str, Any]) -> MaskFigures:
-        """Returns a mask's figures; the first call reads the masks of the whole split."""
-        if not self._figures:
-            records = [self.get_data_info(index) for index in range(len(self))]
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                found = pool.map(self._look_at, records)
-                bar = tqdm(found, "reading masks", len(records), disable=None, leave=False)
-                self._figures = {
-                    record["img_path"]: figures
-                    for record, figures in zip(records, bar, strict=True)
-                }
-        return self._figures[record["img_path"]]
+        return self._all_figures[record["img_path"], record["seg_map_path"]]
+
+    @cached_property
+    def _all_figures(self) -> dict[tuple[str, str | None], MaskFigures]:
+        """Figures by the paths of image and mask; reads the masks of the whole split."""
+        records = [self.get_data_info(index) for index in range(len(self))]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(self._look_at, records)
+            bar = tqdm(found, "reading masks", len(records), disable=None, leave=False)
+            return {
+                (record["img_path"], record["seg_map_path"]): figures
+                for record, figures in zip(records, bar, strict=True)
+            }
 
     def _look_at(self, record: dict[str, Any]) -> MaskFigures:
         size = image_size(record["img_path"])
@@ -198,7 +197,8 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         if record["seg_map_path"] is None:
             return MaskFigures((size[0] * size[1] if size else 0, *[0] * (classes - 1)))
         try:
-            mask = self.mask_format.read(record["seg_map_path"], record["relative_path"])
+            file = MaskFile(record["seg_map_path"])
+            mask = self.mask_format.decode(file, record["relative_path"])
         except DataError as error:
             return MaskFigures(fault=str(error).rstrip("."))
         fault = fault_of_size(
@@ -207,7 +207,12 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         if fault:
             return MaskFigures(fault=fault)
         counts = np.bincount(mask.ravel(), minlength=IGNORE + 1)
-        return MaskFigures(tuple(counts[:classes].tolist()), int(counts[IGNORE]))
+        return MaskFigures(
+            tuple(counts[:classes].tolist()),
+            int(counts[IGNORE]),
+            oddities=file.oddities,
+            digest=hashlib.blake2b(np.ascontiguousarray(mask), digest_size=16).digest(),
+        )
 
     # ---- files ----
 

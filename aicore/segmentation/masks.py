@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from aicore.datasets.headers import open_picture
+from aicore.datasets.masks import COLOURS, DEEP_GREY, MaskFile, Oddity
 from aicore.errors import ConfigError, DataError, did_you_mean
 
 IGNORE = 255
@@ -21,9 +20,7 @@ IGNORE = 255
 
 _MOST_CLASSES = 255
 _SHOWN = 3  # wrong values in a message
-_MODES_OF_DEEP_GREY = ("I", "I;16", "I;16B")
-_MODES_OF_IDS = ("1", "L", "P", *_MODES_OF_DEEP_GREY)
-_MODES_OF_COLOURS = ("RGB", "RGBA", "CMYK", "YCbCr")
+_MODES_OF_IDS = ("1", "L", "P", *DEEP_GREY)
 
 
 class MaskFormat:
@@ -147,33 +144,43 @@ class MaskFormat:
             DataError: The file is missing, broken, of a kind that does not fit the format, or has
                 a value that is no class.
         """
-        pixels, mode = _read(path)
-        if self.threshold is not None:
-            return self._by_threshold(path, _grey(path, pixels, mode), image)
-        if self.palette is not None:
-            return self._by_colour(path, pixels, mode)
-        return self._by_id(path, _single_channel(path, pixels, mode))
+        return self.decode(MaskFile(path), image)
 
-    def _by_threshold(self, path: str | Path, grey: np.ndarray, image: str) -> np.ndarray:
-        inside = grey > self.threshold
+    def decode(self, file: MaskFile, image: str) -> np.ndarray:
+        """Returns what :meth:`read` does for a file that is open; notes down what is odd about it.
+
+        Raises:
+            DataError: As in :meth:`read`.
+        """
+        if self.threshold is not None:
+            return self._by_threshold(file, image)
+        if self.palette is not None:
+            return self._by_colour(file)
+        return self._by_id(file)
+
+    def _by_threshold(self, file: MaskFile, image: str) -> np.ndarray:
+        inside = file.marked(self.threshold)
+        if not inside.any() and file.grey().any():
+            file.oddities.add(Oddity.BELOW_THRESHOLD)
         index = self.class_of(image)
         if index is None:
             count = int(inside.sum())
             if count:
                 raise DataError(
-                    f"mask {str(path)!r} marks {count} pixels of a class that is none of "
+                    f"mask {file.path!r} marks {count} pixels of a class that is none of "
                     f"{', '.join(self.classes)}: mask_format.class_from finds "
                     f"{self.class_from.search(image)[1]!r} in {image!r}."
                 )
             index = 0
         return inside.astype(np.uint8) * np.uint8(index)
 
-    def _by_colour(self, path: str | Path, pixels: Image.Image, mode: str) -> np.ndarray:
-        if mode not in (*_MODES_OF_COLOURS, "1", "L", "P"):
+    def _by_colour(self, file: MaskFile) -> np.ndarray:
+        mode = file.picture.mode
+        if mode not in (*COLOURS, "1", "L", "P"):
             raise DataError(
-                f"mask {str(path)!r} has no colours (mode {mode}), but a palette is set."
+                f"mask {file.path!r} has no colours (mode {mode}), but a palette is set."
             )
-        rgb = np.asarray(pixels.convert("RGB")).astype(np.int64)
+        rgb = np.asarray(file.picture.convert("RGB")).astype(np.int64)
         code = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
         order = np.argsort(self._codes)
         place = np.searchsorted(self._codes, code, sorter=order).clip(max=len(order) - 1)
@@ -181,10 +188,11 @@ class MaskFormat:
         unknown = self._codes[found] != code
         if unknown.any():
             values, counts = np.unique(code[unknown], return_counts=True)
-            raise self._outside(path, [_rgb(value) for value in values], counts, "colour")
+            raise self._outside(file, [_rgb(value) for value in values], counts, "colour")
         return self._indices[found]
 
-    def _by_id(self, path: str | Path, ids: np.ndarray) -> np.ndarray:
+    def _by_id(self, file: MaskFile) -> np.ndarray:
+        ids = _single_channel(file)
         ignores_a_class = any(value < len(self.classes) for value in self.ignore)
         if not ignores_a_class and (ids.max() < len(self.classes) and ids.min() >= 0):
             return ids.astype(np.uint8)
@@ -192,11 +200,11 @@ class MaskFormat:
         wrong = ~ignored & ((ids >= len(self.classes)) | (ids < 0))
         if wrong.any():
             values, counts = np.unique(ids[wrong], return_counts=True)
-            raise self._outside(path, values.tolist(), counts, "value")
+            raise self._outside(file, values.tolist(), counts, "value")
         return np.where(ignored, IGNORE, ids).astype(np.uint8)
 
     def _outside(
-        self, path: str | Path, values: list[Any], counts: np.ndarray, what: str
+        self, file: MaskFile, values: list[Any], counts: np.ndarray, what: str
     ) -> DataError:
         most = np.argsort(-counts)[:_SHOWN]
         shown = ", ".join(f"{what} {values[i]} in {counts[i]} pixels" for i in most)
@@ -207,58 +215,32 @@ class MaskFormat:
             expected = f"0 to {len(self.classes) - 1} ({', '.join(self.classes[:10])})"
         ignored = f" or {', '.join(map(str, self.ignore))} for 'ignore'" if self.ignore else ""
         hint = ""
-        if what == "value" and len(values) > 30:
+        if what == "value" and (len(values) > 30 or Oddity.LOSSY in file.oddities):
             hint = (
                 " So many values look like soft edges (mask_format.threshold = 127) or a "
                 "photograph; class ids have to be stored without loss, as PNG."
             )
         return DataError(
-            f"mask {str(path)!r} has {shown}{more}: expected {expected}{ignored}.{hint}"
+            f"mask {file.path!r} has {shown}{more}: expected {expected}{ignored}.{hint}"
         )
 
 
-def _read(path: str | Path) -> tuple[Image.Image, str]:
-    try:
-        with open_picture(path) as file:
-            file.load()
-            return file, file.mode
-    except FileNotFoundError as error:
-        raise DataError(f"mask {str(path)!r} does not exist.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(
-            f"mask {str(path)!r} cannot be read: {str(error).splitlines()[0]}. Copy it again, or "
-            "remove it with its image."
-        ) from error
-
-
-def _grey(path: str | Path, pixels: Image.Image, mode: str) -> np.ndarray:
-    """Returns the grey values of a mask with soft edges, 0 to 255."""
-    if mode not in ("F", *_MODES_OF_DEEP_GREY):
-        return np.asarray(pixels.convert("L"))
-    values = np.asarray(pixels)
-    if mode == "F" or values.min() < 0 or values.max() > 255:
-        raise DataError(
-            f"mask {str(path)!r} has values from {values.min():g} to {values.max():g}, which "
-            "mask_format.threshold does not tell apart: expected grey values of 8 bits, 0 to 255. "
-            "Scale it to them."
-        )
-    return values
-
-
-def _single_channel(path: str | Path, pixels: Image.Image, mode: str) -> np.ndarray:
+def _single_channel(file: MaskFile) -> np.ndarray:
     """Returns the values of a mask of class ids."""
+    mode, pixels = file.picture.mode, np.asarray(file.picture)
+    if file.is_white_first:
+        return pixels == 0
     if mode in _MODES_OF_IDS:
-        return np.asarray(pixels)
-    if mode in (*_MODES_OF_COLOURS, "LA", "PA"):
-        channels = np.asarray(pixels)
-        colours = channels[..., :3] if mode in _MODES_OF_COLOURS else channels[..., :1]
+        return pixels
+    if mode in (*COLOURS, "LA", "PA"):
+        colours = pixels[..., :3] if mode in COLOURS else pixels[..., :1]
         if (colours == colours[..., :1]).all():  # ids, stored as a grey picture of three channels
             return colours[..., 0]
         raise DataError(
-            f"mask {str(path)!r} has colours: set mask_format.palette to the colour (red, green, "
+            f"mask {file.path!r} has colours: set mask_format.palette to the colour (red, green, "
             "blue) of each class, or store class ids as a PNG of one channel."
         )
-    raise DataError(f"mask {str(path)!r} has pixels of type {mode}: expected whole numbers.")
+    raise DataError(f"mask {file.path!r} has pixels of type {mode}: expected whole numbers.")
 
 
 def _compile(pattern: str | None) -> re.Pattern[str] | None:

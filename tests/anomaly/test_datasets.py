@@ -14,6 +14,7 @@ from aicore.anomaly.listing import divide
 from aicore.config import load_config
 from aicore.datasets.bad_images import BadImageLog
 from aicore.datasets.check import check_config, read_split
+from aicore.datasets.findings import NOTE, WARNING
 from aicore.datasets.sample import make_sample
 from aicore.errors import ConfigError, DataError
 from aicore.registry import DATASETS
@@ -547,12 +548,113 @@ def test_faults_of_rois(parts):
     settings = dict(split="test/dent", roi="roi/dent/{name}.png")
 
     assert faults(open_dataset(parts, **settings)) == [
-        f"roi '{parts}/roi/dent/2.png' has no pixel above 0: nothing would count"
+        f"roi '{parts}/roi/dent/2.png' has no pixel above 0 (127 in a file with soft "
+        "edges): nothing would count"
     ]
     assert "6 x 4: both have to agree" in faults(open_dataset(parts, roi="roi/good/1.png"))[0]
     assert faults(open_dataset(parts, "test/good", roi="roi/{name}.png")) == [
         f"roi '{parts}/roi/1.png' does not exist: look at roi = 'roi/{{name}}.png'"
     ]
+
+
+def levels(dataset: AnomalyDataset) -> dict[str, str]:
+    """Returns the level of each finding by its text."""
+    return {finding.text: finding.level for finding in dataset.findings()}
+
+
+def write_lossily(root: Path, name: str, pixels: np.ndarray) -> None:
+    cv2.imwrite(str(root / name), np.uint8(pixels), [cv2.IMWRITE_JPEG_QUALITY, 60])
+
+
+@pytest.fixture
+def squares(root) -> Path:
+    """Three defective images of 64 x 64 pixels, each with another square of 14 x 14."""
+    for number in range(3):
+        write(root, f"test/dent/{number}.png", np.full((64, 64), 90))
+        mask = np.zeros((64, 64))
+        mask[25:39, 10 * number : 10 * number + 14] = 255
+        write(root, f"ground_truth/dent/{number}_mask.png", mask)
+    return root
+
+
+def test_sound_masks_give_no_findings(squares):
+    assert levels(open_dataset(squares, masks=MASKS)) == {}
+
+
+def test_lossy_masks_are_cut_at_half_of_white(squares):
+    for file in (squares / "ground_truth/dent").iterdir():
+        write_lossily(file.parent, f"{file.stem}.jpg", cv2.imread(str(file), 0))
+        file.unlink()
+    masks = "ground_truth/{type}/{name}_mask.jpg"
+    dataset = open_dataset(squares, masks=masks)
+
+    for record in records(dataset):
+        assert dataset.pixels_of(record)[1] == pytest.approx(14**2, rel=0.05)
+        assert open_dataset(squares, masks=masks, mask_threshold=0).pixels_of(record)[1] > 220
+    (lossy, *_) = [text for text, level in levels(dataset).items() if level == WARNING]
+    assert lossy.startswith("3 of 3 masks are stored lossily (JPEG")
+
+
+def test_soft_edges_are_cut_at_half_of_white(squares):
+    file = squares / "ground_truth/dent/1_mask.png"
+    cv2.imwrite(str(file), cv2.GaussianBlur(cv2.imread(str(file), 0), (0, 0), 1))
+    dataset = open_dataset(squares, masks=MASKS)
+
+    (finding,) = dataset.findings()
+    assert finding.level == WARNING
+    assert finding.text.startswith("1 of 3 masks have soft edges: what is brighter than 127")
+    assert finding.cases == [str(file)]
+    assert dataset.pixels_of(records(dataset)[1])[1] == pytest.approx(14**2, rel=0.05)
+
+
+def test_masks_of_black_and_white_the_wrong_way_round(squares):
+    for file in (squares / "ground_truth/dent").iterdir():
+        cv2.imwrite(str(file), 255 - cv2.imread(str(file), 0))
+
+    (finding,) = open_dataset(squares, masks=MASKS).findings()
+
+    assert finding.level == WARNING
+    assert finding.text.startswith("3 of 3 masks mark more than half of their image")
+
+
+def test_a_photograph_as_mask(squares):
+    file = squares / "ground_truth/dent/1_mask.png"
+    cv2.imwrite(str(file), np.tile(np.uint8(np.arange(60, 188, 2)), (64, 1)))
+
+    found = levels(open_dataset(squares, masks=MASKS))
+
+    assert any(text.startswith("1 of 3 masks look like photographs") for text in found)
+
+
+def test_the_same_mask_for_all_images(squares):
+    for file in (squares / "ground_truth/dent").iterdir():
+        cv2.imwrite(str(file), np.eye(64, dtype=np.uint8))
+
+    found = levels(open_dataset(squares, masks=MASKS))
+
+    assert found == {"all 3 masks that mark something are the same": NOTE}
+
+
+def test_an_roi_the_wrong_way_round(squares):
+    roi = np.zeros((64, 64))
+    roi[:20] = 255
+    write(squares, "roi.png", roi)
+
+    assert levels(open_dataset(squares, masks=MASKS, roi="roi.png")) == {
+        "31.2% of the pixels lie inside the ROI, and count": NOTE,
+        "not one of the defective pixels lies inside the ROI: are black and white the wrong way "
+        "round in it?": WARNING,
+    }
+
+
+def test_an_roi_stored_lossily(squares):
+    roi = np.zeros((64, 64))
+    roi[21:43, 5:60] = 255
+    write_lossily(squares, "roi.jpg", roi)
+    dataset = open_dataset(squares, masks=MASKS, roi="roi.jpg")
+
+    assert sum(dataset.pixels_of(records(dataset)[0])) == pytest.approx(22 * 55, rel=0.05)
+    assert any(text.startswith("1 of 1 rois are stored lossily") for text in levels(dataset))
 
 
 def test_defects_are_not_missed_where_only_good_images_belong(parts):

@@ -53,9 +53,12 @@ def write_coco(root: Path, annotations: list[dict], names=("a.jpg", "b.jpg")) ->
     return file
 
 
-def from_coco(root: Path, annotations: list[dict], **settings):
-    out = root.parent / "out"
+def from_coco_into(root: Path, out: Path, annotations: list[dict], **settings):
     return convert_coco(write_coco(root, annotations), root, root, out, "train", **settings), out
+
+
+def from_coco(root: Path, annotations: list[dict], **settings):
+    return from_coco_into(root, root.parent / "out", annotations, **settings)
 
 
 # ---- COCO ----
@@ -112,16 +115,21 @@ def test_a_small_area_lies_on_top_of_a_large_one(root):
 
 
 def test_crowds_are_ignored_pixels(root):
-    _, out = from_coco(root, [annotation(iscrowd=1)])
+    crowds = [annotation(iscrowd=1), annotation(image=2, iscrowd="0")]
+
+    summary, out = from_coco(root, crowds)
 
     assert (read(out / "masks/a.png") == 255).sum() == 100
+    assert (read(out / "masks/b.png") == 1).sum() == 100
+    assert summary.changed == {"called iscrowd: drawn as 255, no class": ["annotation 5 (a.jpg)"]}
 
 
 def test_what_is_left_out_is_told(root):
-    outside = [100, 100, 120, 100, 120, 120]
+    outside = [50, 50, 60, 50, 60, 60]
     summary, out = from_coco(
         root,
         [
+            annotation(image=2),
             annotation(image=3),
             annotation(category=1),
             annotation(segmentation=[]),
@@ -129,24 +137,115 @@ def test_what_is_left_out_is_told(root):
             annotation(segmentation=[outside]),
             annotation(segmentation={"size": [1, 1], "counts": [1]}),
             annotation(category=9),
+            annotation(iscrowd="maybe"),
         ],
         classes=["background", "scratch"],
     )
 
     assert {reason: len(places) for reason, places in summary.dropped.items()} == {
         "image_id is not among the 2 images": 1,
-        "category_id is not among the categories": 1,
+        "its category_id 1 is not among the categories": 1,
         "has a box, but no segmentation": 1,
         "a polygon of fewer than 3 points": 1,
         "covers no pixel of the image": 1,
-        "run lengths of another size than the image": 1,
+        "its run lengths are of another size than the image": 1,
         "class 'spot' is not asked for": 1,
+        "its iscrowd is 'maybe', expected 0 or 1": 1,
     }
     text = str(summary)
-    assert text.startswith("2 images, 2 of them without any area (all background)")
-    assert "left out: 7\n" in text
+    assert text.startswith("2 images, 1 of them without any area (all background)")
+    assert "left out: 8\n" in text
     assert "1 x covers no pixel of the image: annotation 5 (a.jpg)" in text
     assert not read(out / "masks/a.png").any()
+
+
+FAULTY = [
+    ([[1, 2, 3, 4, 5, 6, 7]], "its points are not pairs of numbers"),
+    ([[1, 2, 3, 4, "x", 6]], "its points are not pairs of numbers"),
+    ("abc", "its segmentation is a str, expected polygons"),
+    ([[8, 8, float("nan"), 8, 28, 24]], "one of its points is no finite number"),
+    ([[8, 8, float("inf"), 8, 28, 24]], "one of its points is no finite number"),
+    ([[8, 8, 1e9, 8, 28, 24]], "lies far outside the image"),
+    ([[8, 8, -1e12, 8, 28, 24]], "lies far outside the image"),
+    (dict(size=SIZE, counts=[10, 10]), "its run lengths make 20 pixels, but the image has 2400"),
+    (dict(size=SIZE, counts=[3000, -1000, 400]), "one of its run lengths is below 0"),
+    (dict(size=SIZE, counts=[1200.5, 1199.5]), "its run lengths are not whole numbers"),
+    (dict(size=SIZE, counts="0100"), "its run lengths make 2 pixels, but the image has 2400"),
+    (dict(size=SIZE, counts="\x00é"), "its run lengths are no text of COCO"),
+    (dict(size=SIZE), "its run lengths are not whole numbers"),
+    (dict(counts=[2400]), "its run lengths are of another size than the image"),
+    (dict(size=[200_000, 200_000], counts=[4 * 10**10]), "its run lengths are of another size"),
+]
+
+
+@pytest.mark.parametrize(("broken", "reason"), FAULTY)
+def test_a_faulty_annotation_is_left_out(root, broken, reason):
+    summary, out = from_coco(root, [annotation(segmentation=broken), annotation(image=2)])
+
+    (told,) = summary.dropped
+    assert told.startswith(reason)
+    assert not read(out / "masks/a.png").any()
+    assert read(out / "masks/b.png").any()
+
+
+@pytest.mark.parametrize(("broken", "reason"), FAULTY[3:8])
+def test_nothing_is_written_where_nothing_can_be_converted(root, broken, reason):
+    with pytest.raises(DataError) as caught:
+        from_coco(root, [annotation(segmentation=broken)])
+
+    start = "nothing was converted, since all of it had to be left out: 1 x "
+    assert str(caught.value) == f"{start}{reason}: annotation 5 (a.jpg)."
+    assert not (root.parent / "out").exists()
+
+
+def test_an_earlier_split_stays_where_nothing_can_be_converted(root):
+    _, out = from_coco(root, [annotation()])
+    file = write_coco(root, [annotation(segmentation=[])], names=["c.jpg", "d.jpg"])
+
+    with pytest.raises(DataError, match="nothing was converted"):
+        convert_coco(file, root, root, out, "val")
+    assert sorted(path.name for path in out.iterdir()) == ["labels.txt", "masks", "train.txt"]
+    assert sorted(path.name for path in (out / "masks").iterdir()) == ["a.png", "b.png"]
+
+
+def test_images_without_objects_are_no_failure(root):
+    summary, out = from_coco(root, [])
+    assert (summary.images, summary.empty) == (2, 2)
+
+    summary, _ = from_coco_into(root, out.parent / "other", [annotation()], classes=["spot"])
+    assert (summary.images, summary.empty) == (2, 2)
+
+
+def test_one_flat_polygon(root):
+    summary, out = from_coco(root, [annotation(segmentation=SQUARE)])
+
+    assert summary.dropped == {}
+    assert (read(out / "masks/a.png") == 1).sum() == 100
+
+
+@pytest.mark.parametrize("stated", [SIZE, (200_000, 200_000)])
+def test_a_stated_size_that_is_not_the_images(root, stated):
+    """The size of the file is compared before there is an array of the stated one."""
+    cv2.imwrite(str(root / "a.jpg"), np.zeros((64, 64, 3), np.uint8))
+    file = write_coco(root, [annotation(), annotation(image=2)])
+    content = json.loads(file.read_text())
+    content["images"][0].update(height=stated[0], width=stated[1])
+    file.write_text(json.dumps(content))
+
+    summary = convert_coco(file, root, root, root.parent / "out", "train")
+
+    (reason,) = summary.dropped
+    assert f"is for an image of {stated[1]} x {stated[0]} pixels" in reason
+    assert "the file has 64 x 64" in reason
+    assert (root.parent / "out/train.txt").read_text() == "b.jpg\n"
+
+
+def test_a_stated_size_of_no_image(root):
+    file = write_coco(root, [annotation()], names=["a.jpg"])
+    file.write_text(file.read_text().replace("40", "200000").replace("60", "200000"))
+
+    with pytest.raises(DataError, match=r"nothing was converted.* 200000 x 200000 pixels, "):
+        convert_coco(file, root, root, root.parent / "out", "train")
 
 
 def test_two_splits_go_into_one_folder(root):
@@ -165,23 +264,6 @@ def test_two_splits_go_into_one_folder(root):
         "val.txt",
     ]
     assert (out / "val.txt").read_text() == "val/a.jpg\n"
-
-
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [
-        ([[1, 2, 3, 4, 5, 6, 7]], "cannot be understood"),
-        (dict(size=SIZE, counts=[10, 10]), "run lengths of another number of pixels"),
-        (dict(size=SIZE), "cannot be understood"),
-    ],
-)
-def test_a_faulty_annotation_is_left_out(root, broken, reason):
-    summary, out = from_coco(root, [annotation(segmentation=broken), annotation(image=2)])
-
-    (told,) = summary.dropped
-    assert told.startswith(reason)
-    assert not read(out / "masks/a.png").any()
-    assert read(out / "masks/b.png").any()
 
 
 def test_the_list_of_the_images_is_not_that_of_the_classes(root):
@@ -220,8 +302,12 @@ def test_an_image_without_a_size(root):
     file = write_coco(root, [])
     file.write_text(file.read_text().replace('"height": 40, ', ""))
 
-    with pytest.raises(DataError, match=r"states no size of 'a.jpg': height None"):
+    with pytest.raises(DataError, match=r"states no size, and the image cannot be read: a\.jpg"):
         convert_coco(file, root, root, root.parent / "out", "train")
+
+    cv2.imwrite(str(root / "a.jpg"), np.zeros((*SIZE, 3), np.uint8))
+    convert_coco(file, root, root, root.parent / "out", "train")
+    assert read(root.parent / "out/masks/a.png").shape == SIZE
 
 
 def test_nothing_is_overwritten(root):
@@ -302,6 +388,10 @@ def write_labelme(file: Path, shapes: list[dict], **more) -> None:
     file.write_text(json.dumps(content))
 
 
+def picture(mask: np.ndarray) -> str:
+    return base64.b64encode(cv2.imencode(".png", mask)[1].tobytes()).decode()
+
+
 def from_labelme(root: Path, **settings):
     out = root.parent / "out"
     return convert_labelme(root, root, out, "images", **settings), out
@@ -345,10 +435,9 @@ def test_a_circle(root):
 def test_a_mask_is_put_at_its_place_and_cut_at_the_border(root, corner):
     part = np.full((8, 12), 255, np.uint8)
     part[0, 0] = 0
-    text = base64.b64encode(cv2.imencode(".png", part)[1].tobytes()).decode()
     left, top = corner
     points = [[left, top], [left + 11, top + 7]]
-    write_labelme(root / "a.json", [shape("mask", points, mask=text)])
+    write_labelme(root / "a.json", [shape("mask", points, mask=picture(part))])
 
     _, out = from_labelme(root)
 
@@ -378,19 +467,34 @@ def test_what_labelme_files_are_left_out(root):
             broken,
             no_picture,
             shape("polygon", SQUARE_POINTS, label="dust"),
+            shape("polygon", SQUARE_POINTS, label=None),
+            shape("circle", [[1, 1], [1e12, 1]]),
+            shape("circle", [[1, 1], [float("nan"), 1]]),
+            shape("mask", [[1, 1]], mask=picture(np.ones((41, 5), np.uint8))),
+            shape("mask", [[1, 1]], mask=picture(np.eye(40, 60, dtype=np.uint8))[:80]),
+            shape("polygon", [[1, 1], [2, 2]]),
         ],
     )
+    write_labelme(root / "b.json", [shape("polygon", SQUARE_POINTS)])
     (root / "other.json").write_text("{}")
 
     summary, _ = from_labelme(root, classes=["spot"])
 
     assert summary.dropped == {
         "is no file of labelme": ["other.json"],
-        "class 'dust' is not asked for": ["a.json, shape 4"],
+        "class 'dust' is not asked for": ["a.json, shape 4 (a.jpg)"],
         "a line of 2 point(s) has no area": ["a.json, shape 0 (a.jpg)"],
         "a point of 1 point(s) has no area": ["a.json, shape 1 (a.jpg)"],
         "its mask is no base64 text": ["a.json, shape 2 (a.jpg)"],
-        "its mask is no picture": ["a.json, shape 3 (a.jpg)"],
+        "its mask is no picture, or a damaged one": [
+            "a.json, shape 3 (a.jpg)",
+            "a.json, shape 9 (a.jpg)",
+        ],
+        "has no label": ["a.json, shape 5 (a.jpg)"],
+        "lies far outside the image": ["a.json, shape 6 (a.jpg)"],
+        "one of its points is no finite number": ["a.json, shape 7 (a.jpg)"],
+        "its mask is larger than the image": ["a.json, shape 8 (a.jpg)"],
+        "a polygon of fewer than 3 points": ["a.json, shape 10 (a.jpg)"],
     }
 
 
@@ -402,7 +506,49 @@ def test_no_labelme_files(root):
 def test_a_labelme_file_without_a_size(root):
     write_labelme(root / "a.json", [], imageHeight=None)
 
-    with pytest.raises(
-        DataError, match=r"a.json' states no size of 'a.jpg': height None, width 60"
-    ):
+    with pytest.raises(DataError, match=r"states no size, and the image cannot be read: a\.jpg"):
         from_labelme(root)
+
+
+def test_names_of_labelme_that_are_no_class(root):
+    inner = [[12, 7], [16, 7], [16, 11], [12, 11]]
+    corner = [[0, 0], [4, 0], [4, 4], [0, 4]]
+    everything = [[0, 0], [60, 0], [60, 40], [0, 40]]
+    shapes = [
+        shape("polygon", everything, "_background_"),
+        shape("polygon", SQUARE_POINTS),
+        shape("polygon", inner, "_background_"),
+        shape("polygon", corner, "__ignore__"),
+    ]
+    write_labelme(root / "a.json", shapes)
+
+    summary, out = from_labelme(root)
+
+    expected = np.zeros(SIZE, np.uint8)
+    expected[5:15, 10:20] = 1
+    expected[7:11, 12:16] = 0
+    expected[:4, :4] = 255
+    assert np.array_equal(read(out / "masks/a.png"), expected)
+    assert (out / "labels.txt").read_text() == "background\nspot\n"
+    assert summary.areas == {"spot": 1}
+    assert summary.changed == {
+        "called _background_: drawn as 0, no class": [
+            "a.json, shape 0 (a.jpg)",
+            "a.json, shape 2 (a.jpg)",
+        ],
+        "called __ignore__: drawn as 255, no class": ["a.json, shape 3 (a.jpg)"],
+    }
+
+
+def test_a_category_of_coco_for_the_background_cuts_holes(root):
+    file = write_categories(root, "dent", "_background_", "spot")
+    content = json.loads(file.read_text())
+    inner = [12, 7, 16, 7, 16, 11, 12, 11]
+    content["annotations"].append(annotation(category=1, segmentation=[inner]))
+    file.write_text(json.dumps(content))
+
+    convert_coco(file, root, root, root.parent / "out", "train")
+
+    assert (root.parent / "out/labels.txt").read_text() == "background\ndent\nspot\n"
+    assert np.array_equal(np.unique(read(root.parent / "out/masks/a.png")), [0, 2])
+    assert (read(root.parent / "out/masks/a.png") == 2).sum() == 100 - 16

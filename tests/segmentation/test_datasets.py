@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aicore.datasets.findings import ERROR, NOTE, WARNING
 from aicore.errors import ConfigError, DataError
 from aicore.segmentation import SegmentationDataset
 
@@ -276,6 +277,125 @@ def test_masks_are_read_once(root, monkeypatch):
     dataset = open_dataset(root)
     record = dataset.get_data_info(0)
     dataset.labels_of(record)
-    monkeypatch.setattr(dataset.mask_format, "read", None)
+    monkeypatch.setattr(dataset.mask_format, "decode", None)
 
     assert dataset.labels_of(record) == [0, 1]
+
+
+# ---- what masks say together ----
+
+
+def found(root: Path, **settings) -> dict[str, str]:
+    """Returns the level of each finding by its text."""
+    return {f.text: f.level for f in open_dataset(root, **settings).findings()}
+
+
+def test_sound_masks_give_no_findings(root):
+    write(root, "train/1", [[0, 0, 2], [0, 1, 0]])
+    write(root, "train/2", [[0, 0, 0]])
+
+    assert found(root) == {}
+
+
+def test_masks_of_two_annotators(root):
+    write(root, "train/1", [[0, 1], [0, 0]])
+    write(root, "train/2", [[0, 255], [0, 0]])
+
+    share, mixed = open_dataset(root).findings()
+
+    assert share == (NOTE, "12.5% of the pixels are ignored (255)", ())
+    assert mixed.level == WARNING
+    assert mixed.text.startswith("1 masks hold nothing but 0 and 255, which is ignored, while")
+    assert mixed.cases == [f"{root}/masks/train/2.png"]
+
+
+def test_two_annotators_with_colours(root):
+    palette = dict(palette=[(0, 0, 0), (255, 0, 0), (0, 255, 0)], ignore=[(255, 255, 255)])
+    write(root, "train/1", np.full((2, 2), 0))
+    write(root, "train/2", [[0, 255], [255, 255]])
+    Image.new("RGB", (2, 2), (255, 0, 0)).save(root / "masks/train/1.png")
+
+    share, mixed = open_dataset(root, mask_format=palette).findings()[:2]
+
+    assert share.text == "37.5% of the pixels are ignored ((255, 255, 255))"
+    assert mixed.text.startswith("1 masks hold nothing but (0, 0, 0) and (255, 255, 255)")
+
+
+def test_dark_masks_under_a_threshold(root):
+    """Masks of two annotators, 0/1 and 0/255: of the first's, none would be marked."""
+    write(root, "train/1", [[0, 1], [0, 0]])
+    write(root, "train/2", [[0, 255], [0, 0]])
+    settings = dict(metainfo=dict(classes=("good", "bad")), mask_format=dict(threshold=127))
+
+    (finding,) = open_dataset(root, **settings).findings()
+
+    assert finding.level == WARNING
+    assert finding.text.startswith("1 of 2 masks mark nothing: they hold grey values above 0, but")
+    assert finding.cases == [f"{root}/masks/train/1.png"]
+
+
+@pytest.mark.parametrize("test_mode", [False, True])
+def test_ignored_pixels_in_the_majority(root, test_mode):
+    write(root, "train/1", [[255, 255, 255, 0, 1]])
+
+    assert found(root, test_mode=test_mode) == {"60.0% of the pixels are ignored (255)": WARNING}
+
+    write(root, "train/1", [[255, 255]])
+
+    level = WARNING if test_mode else ERROR
+    assert found(root, test_mode=test_mode) == {"100.0% of the pixels are ignored (255)": level}
+
+
+@pytest.mark.parametrize(("value", "name"), [(0, "background"), (2, "spot")])
+@pytest.mark.parametrize("test_mode", [False, True])
+def test_every_pixel_of_one_class(root, value, name, test_mode):
+    for number in range(2):
+        write(root, f"train/{number}", np.full((2, 2), value))
+
+    level = found(root, test_mode=test_mode)[f"every pixel of all 2 images is {name}"]
+
+    assert level == (WARNING if test_mode else ERROR)
+
+
+def test_the_background_in_the_minority(root):
+    for number in range(3):
+        write(root, f"train/{number}", [[1, 1, 1, 0, number]])
+
+    (finding,) = open_dataset(root).findings()
+
+    assert finding.level == WARNING
+    assert finding.text.startswith(
+        "scratch covers more than half of 3 of 3 images, and the first class, background, 26.7% of "
+    )
+    assert len(finding.cases) == 3
+
+
+def test_a_scene_without_a_background_is_no_inversion(root):
+    write(root, "train/0", [[0, 1, 1, 2, 2]])
+    write(root, "train/1", [[0, 1, 2, 2, 1]])
+
+    assert found(root) == {}
+
+
+def test_the_same_mask_for_all_images(root):
+    for number in range(3):
+        write(root, f"train/{number}", [[0, 0, 1]])
+    write(root, "train/9", [[0, 0, 0]])
+
+    assert found(root) == {"all 3 masks that mark something are the same": NOTE}
+
+
+def test_lossy_masks_of_class_ids(root):
+    write(root, "train/1", np.zeros((16, 16)))
+    cv2.imwrite(str(root / "masks/train/1.jpg"), np.zeros((16, 16), np.uint8))
+
+    texts = found(root, masks="masks/{path}.jpg", test_mode=True)
+
+    assert any(text.startswith("1 of 1 masks are stored lossily (JPEG") for text in texts)
+
+
+def test_masks_with_faults_are_passed_over(root):
+    write(root, "train/1", [[0, 0, 1]])
+    write(root, "train/2", [[0, 7, 1]])
+
+    assert found(root) == {}

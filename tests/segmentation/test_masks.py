@@ -77,6 +77,34 @@ def test_a_file_of_one_bit(file):
     assert MaskFormat(CLASSES).read(file, "a.png").tolist() == [[0, 1, 1]]
 
 
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_black_and_white_count_by_colour(tmp_path, suffix):
+    file = tmp_path / f"mask.{suffix}"
+    picture = Image.fromarray(np.array([[0, 1, 1]], np.uint8), "P")
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    picture.save(file, **({"bits": 1} if suffix == "png" else {}))
+
+    assert MaskFormat(CLASSES).read(file, "a.png").tolist() == [[1, 0, 0]]
+    assert MaskFormat(CLASSES[:2], threshold=127).read(file, "a.png").tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "palette"),
+    [
+        ([[0, 1, 1]], [255, 255, 255, 0, 0, 0, 200, 0, 0]),  # a third class, of which none is here
+        ([[0, 1, 2]], [255, 255, 255, 0, 0, 0, 0, 0, 0]),
+        ([[0, 1, 255]], [255, 255, 255] + 255 * [0, 0, 0]),  # and pixels to ignore
+        ([[0, 1, 1]], [0, 0, 0, 255, 255, 255]),
+    ],
+)
+def test_any_other_palette_counts_by_index(file, values, palette):
+    picture = Image.fromarray(np.array(values, np.uint8), "P")
+    picture.putpalette(palette)
+    picture.save(file)
+
+    assert MaskFormat(CLASSES).read(file, "a.png").tolist() == values
+
+
 def test_other_values_to_ignore(file):
     save(file, np.array([[0, 1, 11, 12]], np.uint8))
 
@@ -207,16 +235,15 @@ def test_soft_edges_in_a_file_of_16_bits(file):
     save(file, np.array([[0, 127, 128, 255]], np.uint16))
     assert mask_format.read(file, "a.png").tolist() == [[0, 0, 1, 1]]
 
-    save(file, np.array([[0, 300, 65535]], np.uint16))  # of 16 bits
-    with pytest.raises(DataError, match=r"values from 0 to 65535, .* expected grey values of 8"):
-        mask_format.read(file, "a.png")
+    save(file, np.array([[0, 300, 32000, 33000, 65535]], np.uint16))  # of 16 bits
+    assert mask_format.read(file, "a.png").tolist() == [[0, 0, 0, 1, 1]]
 
 
 def test_soft_edges_as_shares(tmp_path):
     file = tmp_path / "mask.tif"
     save(file, np.array([[0, 0.5, 1]], np.float32))
 
-    with pytest.raises(DataError, match=r"values from 0 to 1, .* Scale it to them"):
+    with pytest.raises(DataError, match=r"values from 0 to 1 .* Scale it to them"):
         MaskFormat(("good", "bad"), threshold=127).read(file, "a.png")
 
 

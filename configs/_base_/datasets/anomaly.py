@@ -19,7 +19,7 @@ white_level = 65535  # of 16-bit images; 4095 for a camera of 12 bits
 # ---- the rest ----
 type_from = None  # regular expression: its first group, found in an image's path, is its type
 masks_required = True  # False: a defective image without a mask is left out of pixel figures
-mask_threshold = 0  # grey value above which a pixel is defective; 127 for soft edges
+mask_threshold = None  # grey value above which a pixel is defective; None: 0, 127 for soft edges
 test_share = 0.0  # of the good images of train, kept for a test that holds the same ones
 split_seed = 0  # of what is held out, and kept for the test
 tile_overlap = 0.25  # share of a tile that it has in common with the next one
