@@ -378,7 +378,8 @@ def test_moving_average_beside_mmengines(monkeypatch):
     assert row["parameters"] == sum(p.numel() for p in model.parameters())
     assert row["tensors"] == len(list(model.parameters()))
     for row in report.rows:
-        assert 0 < row["aicore_ms"] < 1000 > row["mmengine_ms"] > 0
+        assert row["aicore_ms"] > 0
+        assert row["mmengine_ms"] > 0
         assert row["speed_up"] > 0
 
 

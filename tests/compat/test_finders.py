@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from aicore.compat import MmcvOpsFinder, QuietFinder, _WithoutNoise
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,6 +62,7 @@ def test_compiled_ops_win(tmp_path):
     """)
 
 
+@pytest.mark.slow
 def test_host_libraries_import_in_silence_and_offline():
     written = run("""if True:
         import aicore, sys

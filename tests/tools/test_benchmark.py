@@ -28,6 +28,7 @@ class NamedWrapper(OptimWrapper):
 """
 
 
+@pytest.mark.slow
 def test_all_variants_are_measured_and_one_that_fails_says_why(
     call_tool, small_config, tmp_path, monkeypatch
 ):
@@ -80,6 +81,7 @@ def test_moving_average(call_tool, tmp_path):
     assert "| test_vit " in done.stdout
 
 
+@pytest.mark.slow
 def test_segmentation_beside_its_peers(call_tool, tmp_path):
     file = tmp_path / "segmentation.csv"
     options = ["model_name=test_resnet.r160_in1k", "batch_size=2", "image_size=(32,64)"]

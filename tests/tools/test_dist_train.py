@@ -149,6 +149,7 @@ def _is_alive(launch_folder: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_all_processes_are_started_again(start: Start, folder: Path) -> None:
     port = str(_free_port())
     options = ["-a", "--max-restarts=1", "-b"]
@@ -167,7 +168,11 @@ def _free_port() -> int:
 
 @pytest.mark.parametrize(
     ("number", "to_torchrun"),
-    [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGTERM, True)],
+    [
+        (signal.SIGTERM, False),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_reaches_all_processes(
     start: Start, folder: Path, number: signal.Signals, to_torchrun: bool
