@@ -437,6 +437,8 @@ def test_without_pretrained_leaves_the_rest_and_the_original():
             "pretrained": "x.pth",
             "parts": [{"pretrained": True, "depth": 3}],
             "pair": ({"pretrained": False},),
+            "init_cfg": {"type": "Pretrained", "checkpoint": "x.pth"},
+            "head": {"init_cfg": {"type": "Normal", "std": 0.1}},
         }
     )
 
@@ -447,6 +449,7 @@ def test_without_pretrained_leaves_the_rest_and_the_original():
         "pretrained": False,
         "parts": [{"pretrained": False, "depth": 3}],
         "pair": ({"pretrained": False},),
+        "head": {"init_cfg": {"type": "Normal", "std": 0.1}},
     }
     assert type(plain) is type(model._cfg_dict)
     assert model.pretrained == "x.pth"

@@ -116,7 +116,9 @@ class Report:
             ConfigError: The file cannot be written.
         """
         content: dict[str, Any] = {level: len(self.of_level(level)) for level in LEVELS}
-        text = json.dumps({**content, **asdict(self)}, indent=2, ensure_ascii=False)
+        text = json.dumps(
+            {**content, **asdict(self)}, indent=2, ensure_ascii=False, allow_nan=False
+        )
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")

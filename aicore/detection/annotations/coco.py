@@ -147,4 +147,4 @@ def write(
                 }
             )
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content), encoding="utf-8")
+    file.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")

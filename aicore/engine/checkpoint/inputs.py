@@ -97,12 +97,7 @@ def config_for_checkpoint(
     _require_classes(checkpoint, source, config.get("classes"), str(path))
     kept = checkpoint["meta"].get("input_settings")
     if kept is None:
-        print_log(
-            f"Checkpoint {source!r} does not say what pre-processing it was trained with: make "
-            "sure that image size, white level and normalisation of the config are those.",
-            logger="current",
-            level=logging.WARNING,
-        )
+        _tell_unknown(source)
         return config
     first = input_differences(kept, config)
     if not first:
@@ -145,8 +140,9 @@ def require_same_inputs(
     """
     _require_classes(checkpoint, source, (metainfo or {}).get("classes"), str(config.filename))
     kept = checkpoint["meta"].get("input_settings")
-    left = [] if kept is None else input_differences(kept, config)
-    if left:
+    if kept is None:
+        _tell_unknown(source)
+    elif left := input_differences(kept, config):
         raise _other_inputs(source, str(config.filename), left)
 
 
@@ -191,6 +187,15 @@ def _in_words(differences: list[tuple[str, Any, Any]]) -> str:
     more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
     parts = (f"{name} = {old!r}, in the config {new!r}" for name, old, new in differences[:4])
     return "; ".join(parts) + more
+
+
+def _tell_unknown(source: str) -> None:
+    print_log(
+        f"Checkpoint {source!r} does not say what pre-processing it was trained with: make sure "
+        "that image size, white level and normalisation of the config are those.",
+        logger="current",
+        level=logging.WARNING,
+    )
 
 
 def _other_inputs(

@@ -147,7 +147,10 @@ def test_what_is_no_setting_is_refused(leaf, told):
 def test_a_checkpoint_that_says_nothing_is_told(leaf, told):
     config_for_checkpoint(leaf, checkpoint(None), "a.pth")
 
+    require_same_inputs(checkpoint(None), "b.pth", Config({}), None)
+
     assert "'a.pth' does not say what pre-processing it was trained with" in told[0]
+    assert "'b.pth' does not say" in told[1]
 
 
 def test_the_configs_copy_of_a_work_dir_fits(leaf, told):
