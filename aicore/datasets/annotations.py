@@ -15,9 +15,8 @@ import numpy as np
 
 from aicore.errors import DataError
 from aicore.runtime.files import Walk, walk_files
+from aicore.runtime.images import pixel_limit
 
-MAX_PIXELS = 2**30
-"""Pixels of an image from which no size that a file states is believed; OpenCV reads no more."""
 _MAX_SIDE = 1_000_000.0  # in pixels; stands for the side of an image of unknown size
 _TRUTH = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), True),
@@ -98,10 +97,10 @@ def agreed_size(stated: tuple[int, int] | None, size: tuple[int, int] | None) ->
     agreed = size or stated
     if agreed is None:
         raise ValueError("the annotation states no size, and the image cannot be read")
-    if agreed[0] * agreed[1] > MAX_PIXELS:
+    if agreed[0] * agreed[1] > pixel_limit():
         raise ValueError(
             f"the annotation states a size of {agreed[1]} x {agreed[0]} pixels, more than any "
-            f"image that can be read has ({MAX_PIXELS} pixels)"
+            f"image that can be read has ({pixel_limit()} pixels)"
         )
     return agreed
 

@@ -7,17 +7,23 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import ExifTags, Image
 from tqdm import tqdm
+
+from aicore.runtime.files import why_no_file
 
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _TIFF_SIZE = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
 _LIMIT_LOCK = threading.Lock()
 
 
-def open_picture(path: str | Path) -> Image.Image:
-    """Opens a picture of any size; Pillow's limit, for files of strangers, stops line scans."""
+def open_picture(path: str | Path | BinaryIO) -> Image.Image:
+    """Opens a picture of any size, without its pixels; Pillow's limit would stop line scans.
+
+    Whoever decodes it compares its size first, see :func:`aicore.runtime.images.check_pixels`.
+    """
     with _LIMIT_LOCK:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -28,6 +34,8 @@ def open_picture(path: str | Path) -> Image.Image:
 
 def image_size(path: str | Path) -> tuple[int, int] | None:
     """Returns height and width of an image as it is shown, from its header; None if unreadable."""
+    if why_no_file(Path(path)):  # a pipe would be waited for
+        return None
     try:
         with open_picture(path) as image:
             width, height = image.size

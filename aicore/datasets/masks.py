@@ -6,6 +6,7 @@ the file's palette, and soft edges are cut at half of white.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Mapping, Sequence, Set
 from enum import Enum
@@ -16,7 +17,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aicore.datasets.findings import NOTE, WARNING, Finding
 from aicore.datasets.headers import open_picture
-from aicore.errors import DataError
+from aicore.errors import DataError, ImageError
+from aicore.runtime.damage import find_damage
+from aicore.runtime.headers import read_header
+from aicore.runtime.images import check_pixels, read_bytes
 
 HALF_OF_WHITE = 127
 """Grey value up to which a pixel of a mask with soft edges is not marked."""
@@ -93,20 +97,25 @@ class MaskFile:
         self.path, self.what = str(path), what
         self.oddities: set[Oddity] = set()
         try:
-            with open_picture(path) as picture:
+            data = read_bytes(path)
+            damage = find_damage(data, read_header(data))
+            if damage:
+                raise ImageError(path, f"it is damaged: {damage}; copy it again")
+            with open_picture(io.BytesIO(data)) as picture:
+                check_pixels(path, *picture.size)
                 if getattr(picture, "n_frames", 1) > 1:
                     self.oddities.add(Oddity.PAGES)
                 picture.load()
-                if _is_lossy(picture, path):
+                if _is_lossy(picture, data):
                     self.oddities.add(Oddity.LOSSY)
                 ImageOps.exif_transpose(picture, in_place=True)
                 self.picture = picture
-        except FileNotFoundError as error:
-            raise DataError(f"{what} {self.path!r} does not exist.") from error
+        except ImageError as error:
+            if not Path(path).exists():
+                raise DataError(f"{what} {self.path!r} does not exist.") from error
+            raise self._unreadable(error.reason) from error
         except UnidentifiedImageError as error:
-            is_empty = not Path(path).stat().st_size
-            reason = "the file is empty (0 bytes)" if is_empty else "it is not an image"
-            raise self._unreadable(reason) from error
+            raise self._unreadable("it is not an image") from error
         except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
             raise self._unreadable(str(error).splitlines()[0]) from error
         self.is_white_first = self._is_white_first()
@@ -115,9 +124,7 @@ class MaskFile:
         self._look_at_alpha()
 
     def _unreadable(self, reason: str) -> DataError:
-        return DataError(
-            f"{self.what} {self.path!r} cannot be read: {reason.rstrip('.')}. Copy it again."
-        )
+        return DataError(f"{self.what} {self.path!r} cannot be read: {reason.rstrip('.')}.")
 
     def _look_at_alpha(self) -> None:
         if "A" not in self.picture.getbands():
@@ -187,9 +194,9 @@ class MaskFile:
         return grey > 0
 
 
-def _is_lossy(picture: Image.Image, path: str | Path) -> bool:
+def _is_lossy(picture: Image.Image, data: bytes) -> bool:
     if picture.format == "WEBP":
-        return b"VP8 " in Path(path).read_bytes()  # "VP8L" stands before pixels without loss
+        return b"VP8 " in data  # "VP8L" stands before pixels without loss
     return picture.format in _LOSSY_FORMATS or picture.info.get("compression") in _LOSSY_TIFF
 
 

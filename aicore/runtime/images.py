@@ -99,6 +99,37 @@ def read_bytes(path: str | Path) -> bytes:
     return data
 
 
+def check_pixels(path: str | Path, width: int, height: int) -> None:
+    """Raises for an image that is too large, before it is decoded.
+
+    Raises:
+        ImageError: It has more than :func:`pixel_limit` pixels.
+    """
+    pixels, limit = width * height, pixel_limit()
+    if pixels > limit:
+        raise ImageError(
+            path,
+            f"it has {width} x {height} = {pixels} pixels, more than {limit}; cut it into smaller "
+            f"images, or set the environment variable {PIXEL_LIMIT_VARIABLE}",
+        )
+
+
+def pixel_limit() -> int:
+    """Returns the largest number of pixels of an image that is read.
+
+    Raises:
+        ConfigError: AICORE_MAX_IMAGE_PIXELS is not a number.
+    """
+    text = os.environ.get(PIXEL_LIMIT_VARIABLE, str(_PIXEL_LIMIT))
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"The environment variable {PIXEL_LIMIT_VARIABLE} is {text!r}; expected the largest "
+            f"number of pixels of an image, e.g. {_PIXEL_LIMIT}."
+        ) from error
+
+
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Writes an image in the format of the path's suffix; the folder must exist.
 
@@ -210,13 +241,7 @@ def to_eight_bit_scale(image: np.ndarray, white_level: int = 65535) -> np.ndarra
 
 def _check_kind(path: str | Path, header: Header) -> None:
     """Raises for an image that is too large, or of a kind that is not read."""
-    pixels, limit = header.width * header.height, _pixel_limit()
-    if pixels > limit:
-        raise ImageError(
-            path,
-            f"it has {header.width} x {header.height} = {pixels} pixels, more than {limit}; cut "
-            f"it into smaller images, or set the environment variable {PIXEL_LIMIT_VARIABLE}",
-        )
+    check_pixels(path, header.width, header.height)
     if header.channels > _MOST_CHANNELS:
         raise ImageError(
             path,
@@ -235,17 +260,6 @@ def _check_kind(path: str | Path, header: Header) -> None:
             f"its compression, TIFF's number {header.compression}, is not read; save it without "
             "one, or with LZW or Deflate",
         )
-
-
-def _pixel_limit() -> int:
-    text = os.environ.get(PIXEL_LIMIT_VARIABLE, str(_PIXEL_LIMIT))
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ConfigError(
-            f"The environment variable {PIXEL_LIMIT_VARIABLE} is {text!r}; expected the largest "
-            f"number of pixels of an image, e.g. {_PIXEL_LIMIT}."
-        ) from error
 
 
 def _decode(path: str | Path, data: bytes, header: Header | None) -> np.ndarray:

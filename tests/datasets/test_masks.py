@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from aicore.datasets.findings import NOTE, WARNING
+from aicore.datasets.headers import image_size
 from aicore.datasets.masks import MaskFile, Oddity, findings_of_files, findings_of_sameness
-from aicore.errors import DataError
+from aicore.errors import DataError, ImageError
 
 SQUARE = np.zeros((32, 32), np.uint8)
 SQUARE[8:20, 10:24] = 255
@@ -123,7 +126,10 @@ def test_the_orientation_of_exif_is_applied_as_to_images(tmp_path):
     [
         (b"", r"the file is empty \(0 bytes\)"),
         (b"no picture", "it is not an image"),
-        (cv2.imencode(".png", SQUARE)[1].tobytes()[:60], "truncated|broken"),
+        (
+            cv2.imencode(".png", SQUARE)[1].tobytes()[:60],
+            "damaged: its end is missing",
+        ),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, content, reason):
@@ -133,10 +139,40 @@ def test_files_that_cannot_be_read(tmp_path, content, reason):
         MaskFile(tmp_path / "a.png", "roi")
 
 
+def test_damage_in_the_middle_is_told(tmp_path):
+    for suffix in ("png", "jpg"):
+        data = bytearray(cv2.imencode(f".{suffix}", np.tile(SQUARE, (4, 4)))[1].tobytes())
+        middle = len(data) * 2 // 3
+        data[middle : middle + 8] = b"\xff\xfe\xfd\xfc" * 2
+        (tmp_path / f"a.{suffix}").write_bytes(data)
+
+        with pytest.raises(DataError, match=rf"mask '.*a\.{suffix}' cannot be read"):
+            MaskFile(tmp_path / f"a.{suffix}")
+
+
+def test_the_limit_of_pixels_is_that_of_images(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), SQUARE)
+    monkeypatch.setenv("AICORE_MAX_IMAGE_PIXELS", "1023")
+    with pytest.raises(DataError, match=r"32 x 32 = 1024 pixels, .* AICORE_MAX_IMAGE_") as caught:
+        MaskFile(tmp_path / "a.png")
+    assert not isinstance(caught.value, ImageError)  # the image would be left out silently
+    monkeypatch.setenv("AICORE_MAX_IMAGE_PIXELS", "1024")
+    assert MaskFile(tmp_path / "a.png").marked().shape == (32, 32)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+
+    with pytest.raises(DataError, match=r"cannot be read: .*pipe"):
+        MaskFile(tmp_path / "a.png")
+    assert image_size(tmp_path / "a.png") is None
+
+
 def test_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(DataError, match=r"mask '.*b\.png' does not exist"):
         MaskFile(tmp_path / "b.png")
-    with pytest.raises(DataError, match=r"cannot be read: .*[Dd]irectory"):
+    with pytest.raises(DataError, match=r"cannot be read: .*folder"):
         MaskFile(tmp_path)
 
 
