@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from aicore.errors import ConfigError, DataError
+from aicore.errors import ConfigError, DataError, ImageError
 from aicore.registry import TRANSFORMS
 from aicore.runtime.images import read_image, to_channels, to_eight_bit_scale
 
@@ -38,7 +38,7 @@ class LoadImage(BaseTransform):
 
     Raises:
         ConfigError: An argument is outside its values.
-        ImageError: The file cannot be read.
+        ImageError: The file cannot be read, or is too large for the memory.
         DataError: An image is brighter than ``white_level``, or an array is not an image.
     """
 
@@ -62,8 +62,12 @@ class LoadImage(BaseTransform):
             image = np.ascontiguousarray(to_channels(results["img"], self.in_channels))
             image = self._to_scale(image, results.setdefault("img_path", None))
         else:
-            image = read_image(results["img_path"], self.in_channels)
-            image = self._to_scale(image, results["img_path"])
+            path = results["img_path"]
+            try:
+                image = self._to_scale(read_image(path, self.in_channels), path)
+            except MemoryError as error:  # costs this image, not the run
+                reason = "there is not enough memory for it; cut it into smaller images"
+                raise ImageError(path, reason) from error
         results["img"] = image
         results["img_shape"] = image.shape[:2]
         results["ori_shape"] = image.shape[:2]

@@ -120,3 +120,13 @@ def test_wrong_arguments(arguments, message):
 
 def test_repr_names_the_arguments():
     assert repr(LoadImage(1, 4095)) == "LoadImage(in_channels=1, white_level=4095)"
+
+
+def test_too_little_memory_costs_that_image(tmp_path, monkeypatch):
+    def scale(*_):
+        raise MemoryError
+
+    write_image(tmp_path / "a.png", grey_ramp(np.uint16, 4095))
+    monkeypatch.setattr("aicore.datasets.transforms.loading.to_eight_bit_scale", scale)
+    with pytest.raises(ImageError, match=r"a\.png: there is not enough memory for it"):
+        LoadImage()({"img_path": str(tmp_path / "a.png")})
