@@ -26,6 +26,8 @@ from simpleeval import EvalWithCompoundTypes, InvalidExpression
 from aicore.errors import AicoreError, ConfigError, did_you_mean
 from aicore.options import TEXTS, lookup, override
 
+_REPOSITORY = Path(__file__).parents[1]
+_MISSING_BASE = re.compile(r'file "(.+)" does not exist', re.DOTALL)  # as MMEngine says it
 _WHOLE = re.compile(r"^\$\{(.+)\}$", re.DOTALL)
 _PART = re.compile(r"\$?\$\{([^}]+)\}")  # with a second $ the text itself
 # What MMEngine and tools/test.py read as it is; dicts beside them.
@@ -162,9 +164,23 @@ def _read(path: Path) -> Config:
     except Exception as error:  # a config is a program of the user's: it may fail in any way
         # Where custom_imports fail, MMEngine's own message lists all of sys.path.
         reason = error.__cause__ or error
+        missing = _MISSING_BASE.fullmatch(str(reason))
         raise ConfigError(
-            f"config file {str(path)!r} cannot be read: {type(reason).__name__}: {reason}"
+            f"config file {str(path)!r} cannot be read: "
+            + (_explain_base(missing[1]) if missing else f"{type(reason).__name__}: {reason}")
         ) from error
+
+
+def _explain_base(missing: str) -> str:
+    """Returns what to write where a ``_base_`` is not found beside the file that names it."""
+    parts = Path(missing).parts
+    tails = (_REPOSITORY.joinpath(*parts[start:]) for start in range(1, len(parts)))
+    found = next((path for path in tails if path.is_file()), None)
+    return (
+        f"its _base_ {missing!r} does not exist. A relative _base_ begins at the folder of the "
+        f"file that names it; write the whole path"
+        + (f": _base_ = {found.as_posix()!r}." if found else ".")
+    )
 
 
 def _references(value: Any) -> set[str]:

@@ -297,12 +297,32 @@ def test_a_file_that_is_no_python(tmp_path):
         load_config(file)
 
 
+def test_a_base_that_is_not_beside_the_file_is_told_with_its_path(tmp_path):
+    file = write(tmp_path / "own.py", "_base_ = 'configs/classification/resnet18.py'\n")
+    base = (CONFIGS / "classification/resnet18.py").resolve()
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+
+    assert f"write the whole path: _base_ = {base.as_posix()!r}." in str(caught.value)
+    assert str(tmp_path / "configs/classification/resnet18.py") in str(caught.value)
+    write(file, f"_base_ = {base.as_posix()!r}\n")
+    assert load_config(file, classes=("a", "b")).model_name == "resnet18"
+
+
+def test_a_base_that_is_nowhere(tmp_path):
+    file = write(tmp_path / "own.py", "_base_ = ['none.py']\n")
+
+    with pytest.raises(ConfigError, match=r"none\.py' does not exist\..*write the whole path\.$"):
+        load_config(file)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("a = (\n", "SyntaxError"),
         ("import no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("_base_ = './gone.py'\n", "FileNotFoundError"),
+        ("_base_ = './gone.py'\n", r"gone\.py' does not exist"),
         ("raise RuntimeError('mine')\n", "RuntimeError: mine"),
         ("from aicore.errors import DataError\nraise DataError('mine')\n", "^mine$"),
         (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from aicore.errors import shown
 from aicore.visualization.fonts import font_for
 
 Color = tuple[int, int, int]  # BGR, 0..255
@@ -63,7 +64,11 @@ def draw_caption(image: np.ndarray, text: str, color: Color) -> np.ndarray:
 
 
 def _fitted(texts: Sequence[str], size: int, width: int) -> tuple[int, list[str]]:
-    """Returns the font size, at most ``size``, at which no text is wider; cuts what still is."""
+    """Returns the font size, at most ``size``, at which no text is wider; cuts what still is.
+
+    Each text becomes one line, whatever characters a name holds.
+    """
+    texts = [shown(text).replace("\n", "\\n").replace("\t", "\\t") for text in texts]
 
     def too_wide(text: str) -> bool:
         return font_for(text, size).getlength(text) > width
@@ -192,6 +197,8 @@ def draw_boxes(image: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
     """
     image = to_display(image).copy()
     height, width = image.shape[:2]
+    far = 2 * max(height, width)  # outside, as all beyond, which OpenCV does not take
+    boxes = [replace(box, corners=np.clip(box.corners, -far, far)) for box in boxes]
     thickness = max(1, round(max(height, width) / 300))
     for box in reversed(boxes):
         _draw_edges(image, box, thickness)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
+from aicore.errors import shown
+from aicore.runtime.files import atomic_write
 from aicore.visualization.fonts import font_families
 
 _BINS = 60  # of a histogram
@@ -31,8 +34,12 @@ def save_figure(figure: Figure, file: Path) -> None:
     FigureCanvasAgg(figure)
     for text in figure.findobj(Text):
         text.set_fontfamily(font_families())
+        text.set_parse_math(False)  # a $ in a name is a $
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120, bbox_inches="tight")
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png", dpi=120, bbox_inches="tight")
+    with atomic_write(file) as stream:
+        stream.write(encoded.getbuffer())
 
 
 def plot_confusion_matrix(
@@ -59,8 +66,9 @@ def plot_confusion_matrix(
     axes.set_ylabel("truth")
     axes.set_title(f"{np.trace(matrix):,} of {matrix.sum():,} right")
     if count <= 40:
-        axes.set_xticks(range(count), predicted or classes, rotation=45, ha="right")
-        axes.set_yticks(range(count), classes)
+        columns = [shown(name) for name in predicted or classes]
+        axes.set_xticks(range(count), columns, rotation=45, ha="right")
+        axes.set_yticks(range(count), [shown(name) for name in classes])
     if count <= 20:
         for row, column in np.argwhere(matrix):
             color = "white" if share[row, column] > 0.5 else "black"
@@ -105,7 +113,11 @@ def plot_panels(panels: Sequence[Panel], file: Path) -> None:
         axes = figure.add_subplot(rows, columns, index)
         lines.update(_draw_panel(axes, panel, names))
     figure.legend(
-        [lines[n] for n in names], names, loc="outside lower center", ncols=columns, frameon=False
+        [lines[name] for name in names],
+        [shown(name) for name in names],
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
     )
     save_figure(figure, file)
 
@@ -117,7 +129,7 @@ def _draw_panel(axes: Axes, panel: Panel, names: list[str]) -> dict[str, Line2D]
         # Ten colours, then again with dashes; few points are marked, as one makes no line.
         style = ("-", "--", ":")[number // 10 % 3] + ("o" if len(x) <= 30 else "")
         lines[name] = axes.plot(x, y, style, color=f"C{number % 10}", markersize=3)[0]
-    axes.set_title(panel.title)
+    axes.set_title(shown(panel.title))
     axes.set_xlabel(panel.x_label)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=panel.limits is None))
     if panel.limits is not None:
@@ -138,20 +150,24 @@ def plot_histograms(
     smallest.
 
     Args:
-        groups: Values, all finite, by the group's name; at least one value altogether.
+        groups: Values by the group's name; those that are not finite are counted, not drawn.
         x_label: What the values are, with their unit.
         file: The PNG to write.
         mark: Name and place of a line through all histograms; no bar reaches over it.
     """
-    values = np.concatenate([np.asarray(group, np.float64) for group in groups.values()])
-    low, high = values.min(), values.max()
+    counts = {name: len(group) for name, group in groups.items()}
+    drawn = {name: _finite(group) for name, group in groups.items()}
+    if mark is not None and not np.isfinite(mark[1]):
+        mark = None
+    values = np.concatenate([*drawn.values()])
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
     anchor = low if mark is None else mark[1]
     is_log = min(low, anchor) > 0 and max(high, anchor) > _LOG_FROM * min(low, anchor)
     figure = Figure(figsize=(7, 1.1 * len(groups) + 1), layout="constrained")
     all_axes = figure.subplots(len(groups), sharex=True, squeeze=False)[:, 0]
-    for number, (axes, (name, group)) in enumerate(zip(all_axes, groups.items(), strict=True)):
+    for number, (axes, (name, group)) in enumerate(zip(all_axes, drawn.items(), strict=True)):
         axes.hist(group, _bin_edges(low, high, anchor, is_log), color=f"C{number % 10}")
-        axes.set_title(f"{name}: {len(group):,}", loc="left", fontsize="medium")
+        axes.set_title(f"{shown(name)}: {counts[name]:,}", loc="left", fontsize="medium")
         axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
         axes.grid(alpha=0.3)
         if mark is not None:
@@ -165,6 +181,11 @@ def plot_histograms(
         all_axes[0].set_title(f"- - {mark[0]}", loc="right", fontsize="medium")
     all_axes[-1].set_xlabel(x_label)
     save_figure(figure, file)
+
+
+def _finite(values: Sequence[float]) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    return values[np.isfinite(values)]
 
 
 def _bin_edges(low: float, high: float, anchor: float, is_log: bool) -> np.ndarray:

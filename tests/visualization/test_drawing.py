@@ -434,3 +434,20 @@ def test_chinese_text_has_the_cjk_font_where_there_is_one():
 
     assert font_for("划痕 3", 20).getname()[0] == families[-1]
     assert load_font(20, cjk=True) is font_for("划痕", 20)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nb", "\t", "\x1b[2J", "\udcff", "\u202eb", "零\U0001f600", "$x"]
+)
+def test_a_name_of_any_characters_is_drawn(image, text):
+    assert draw_caption(image, text, (0, 0, 255)).shape[0] > image.shape[0]
+    assert draw_boxes(image, [Box((1, 1, 9, 9), text, (0, 0, 255))]).shape == image.shape
+
+
+@pytest.mark.parametrize("dashed", [False, True])
+@pytest.mark.parametrize("value", [1e12, float("inf")])
+def test_a_box_far_outside_is_drawn_where_it_is_seen(image, value, dashed):
+    drawn = draw_boxes(image, [Box((-value, 5, value, value), "", (0, 0, 255), dashed)])
+
+    assert np.any(drawn[5] != image[5])
+    assert np.array_equal(drawn[-1], image[-1])

@@ -156,3 +156,30 @@ def test_a_histogram_of_one_value(tmp_path, drawn, value):
 
     assert [height for *_, height in bars(drawn[0].axes[0])] == [3]
     assert bars(drawn[0].axes[1]) == []
+
+
+ODD_NAMES = ("$\\bad{$", "$a$ $b", "\udcff", "\x1b[31m", "a\nb", "${x}")
+
+
+def test_names_of_any_characters_are_drawn(tmp_path):
+    panel = Panel("$t", "x", {name: ([1, 2], [2, 1]) for name in ODD_NAMES})
+
+    plot_confusion_matrix(np.eye(len(ODD_NAMES), dtype=int), ODD_NAMES, tmp_path / "c.png")
+    plot_panels([panel], tmp_path / "p.png")
+    plot_histograms({name: [1.0, 2.0] for name in ODD_NAMES}, "x", tmp_path / "h.png")
+
+    assert all(cv2.imread(str(tmp_path / f"{name}.png")) is not None for name in "cph")
+
+
+@pytest.mark.parametrize("values", [[], [float("nan")], [float("nan"), float("inf"), 1.0]])
+def test_a_histogram_of_what_is_no_number(tmp_path, drawn, values):
+    plot_histograms({"a": values}, "x", tmp_path / "h.png", mark=("m", float("nan")))
+
+    assert cv2.imread(str(tmp_path / "h.png")) is not None
+
+
+@pytest.mark.parametrize("y", [[], [float("nan")] * 2, [float("inf"), 1.0]])
+def test_a_curve_of_what_is_no_number(tmp_path, y):
+    plot_panels([Panel("a", "x", {"c": (range(len(y)), y)})], tmp_path / "p.png")
+
+    assert cv2.imread(str(tmp_path / "p.png")) is not None
