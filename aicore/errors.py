@@ -56,6 +56,10 @@ class BrokenCheckpointError(CheckpointError):
     """A checkpoint is truncated or damaged: another one has to do."""
 
 
+class ResourceError(AicoreError):
+    """The machine has run out of memory, of shared memory or of open files."""
+
+
 def shown(text: str | os.PathLike[str]) -> str:
     """Returns a text as a terminal may show it: what would steer the terminal becomes escapes.
 

@@ -106,13 +106,14 @@ def main() -> None:
 
     from aicore.apis import open_config, test, train  # import torch: --help need not wait for it
     from aicore.datasets.check.report import table
+    from aicore.runtime.locks import lock_folder
 
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     data = out / ("data_thorough" if arguments.thorough else "data")
     rows = [["task", "on held-out images", "time", "pictures and tables"]]
     # What MMEngine logs, line by line, would hide what is to be seen here.
-    with (out / "log.txt").open("w", encoding="utf-8") as log:
+    with lock_folder(out), (out / "log.txt").open("w", encoding="utf-8") as log:
         for task, one in runs.items():
             config, folder = CONFIGS / task / one.config, out / task
             options = {**FAST, **one.options, "sample_data": str(data)}

@@ -19,6 +19,7 @@ from aicore.engine.checkpoint import config_for_checkpoint, read_checkpoint
 from aicore.engine.inferencer import Inferencer
 from aicore.errors import ConfigError, shown
 from aicore.runtime.images import find_images, write_image
+from aicore.runtime.locks import lock_folder
 from aicore.runtime.videos import VIDEO_SUFFIXES, Video, VideoWriter
 from aicore.task import RecordWriter, Task, build_task
 
@@ -82,7 +83,7 @@ def infer(
     folder.mkdir(parents=True, exist_ok=True)
     names = _unique_names(paths, cam)
     records = []
-    with RecordWriter(folder / "predictions.json") as writer:
+    with lock_folder(folder), RecordWriter(folder / "predictions.json") as writer:
         for record in chain(
             _infer_images(inferencer, files, names[: len(files)], folder, cam),
             *map(partial(_infer_video, inferencer, folder), videos, names[len(files) :]),

@@ -79,6 +79,8 @@ def plot_logs(
 def read_log(path: str | Path) -> TrainingLog:
     """Reads a training's ``scalars.json``, as MMEngine's ``LocalVisBackend`` writes it.
 
+    A last line that was cut off when the training was killed, or the disk was full, is passed over.
+
     Args:
         path: The file, or a work dir, of which the newest run is taken.
 
@@ -87,16 +89,18 @@ def read_log(path: str | Path) -> TrainingLog:
     """
     file = _find_scalars(Path(path).expanduser())
     records = []
-    text = file.read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            values = json.loads(line).items()
-        except (json.JSONDecodeError, AttributeError) as error:
-            raise DataError(
-                f"{str(file)!r}, line {number}: {line[:60]!r} is not a JSON object of logged "
-                "values: expected a scalars.json from a training's vis_data folder."
-            ) from error
-        records.append({k: v for k, v in values if type(v) in (int, float)})
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                values = json.loads(line).items()
+            except (json.JSONDecodeError, AttributeError) as error:
+                if line.startswith("{") and not line.endswith("\n"):
+                    break
+                raise DataError(
+                    f"{str(file)!r}, line {number}: {line.rstrip()[:60]!r} is not a JSON object of "
+                    "logged values: expected a scalars.json from a training's vis_data folder."
+                ) from error
+            records.append({k: v for k, v in values if type(v) in (int, float)})
     if not _names(records):
         raise DataError(f"{str(file)!r} holds no logged values yet.")
     training = [record for record in records if "iter" in record]

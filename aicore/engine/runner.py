@@ -41,15 +41,18 @@ from aicore.engine.distributed import (
     wrap_distributed,
 )
 from aicore.engine.fitting import FitWrapper
+from aicore.engine.hooks.batch_norm_hook import BatchNormHook
 from aicore.engine.hooks.compile_hook import CompileHook
 from aicore.engine.hooks.sync_buffers_hook import SyncBuffersHook
 from aicore.engine.loading import SeededBatchSampler, SeededLoader
 from aicore.engine.loops import TrainLoop
 from aicore.engine.memory import frozen_garbage_collection, keep_freed_memory
 from aicore.engine.optimizers import OptimWrapper
+from aicore.engine.resources import explain_exhaustion
 from aicore.errors import BrokenCheckpointError, CheckpointError, ConfigError, shown
 from aicore.registry import RUNNERS
 from aicore.runtime.files import naming
+from aicore.runtime.locks import lock_folder
 from aicore.version import __version__
 
 # Pages that belong in the log file.
@@ -121,16 +124,22 @@ class Runner(BaseRunner):
         self._group = control_group()
         if self.distributed and is_model_wrapper(self.model):  # what learns by gradients
             self.register_hook(SyncBuffersHook())
+        self.register_hook(BatchNormHook())
 
     # ---- set-up ----
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        """Joins the other processes, if there are such; see :mod:`aicore.engine.distributed`."""
+        """Joins the other processes, if there are such, and locks the work dir.
+
+        See :mod:`aicore.engine.distributed`. The lock lasts until the end of the training or test.
+        """
         if get_device() == "cpu":
             keep_freed_memory()
         if self.distributed:
             init_distributed(self.launcher)
         super().setup_env(env_cfg)
+        # Before the first file is written.
+        broadcast_object(lambda: self.on_exit.enter_context(lock_folder(self._work_dir)))
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Puts the model on its device and, with several processes, joins their gradients."""
@@ -236,14 +245,14 @@ class Runner(BaseRunner):
     def train(self) -> nn.Module:
         """Trains the model; returns it."""
         self.on_exit.callback(self._close_loaders)
-        with frozen_garbage_collection(), self.on_exit:
+        with frozen_garbage_collection(), explain_exhaustion(), self.on_exit:
             return super().train()
 
     def test(self) -> dict[str, Any]:
         """Tests the model; returns the metrics."""
         self._strict = True
         self.on_exit.callback(self._close_loaders)
-        with frozen_garbage_collection(), self.on_exit:
+        with frozen_garbage_collection(), explain_exhaustion(), self.on_exit:
             return super().test()
 
     def _close_loaders(self) -> None:

@@ -32,7 +32,7 @@ default_hooks = dict(
     ema="${ema_hook if ema else None}",
     graceful_stop=dict(type="aicore.GracefulStopHook"),  # SIGTERM, Ctrl-C: save, then exit
     invalid_loss=dict(type="aicore.InvalidLossHook", max_times=3),  # NaN: stop after so many
-    dataset_check=dict(type="aicore.DatasetCheckHook"),  # quick check before training
+    dataset_check=dict(type="aicore.DatasetCheckHook"),  # quick check before training and test
     bad_images=dict(type="aicore.BadImageHook", max_share=0.05),  # stop above this share
     progress=dict(type="aicore.ProgressHook"),  # a bar, in a terminal
     summary=dict(type="aicore.SummaryHook", monitor="${monitor}"),

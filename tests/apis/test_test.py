@@ -30,6 +30,11 @@ def data(class_folders, tmp_path):
 # ---- results ----
 
 
+def test_the_data_is_checked_first(tested):
+    log = next(tested.folder.glob("*/*.log")).read_text(encoding="utf-8")
+    assert "test: 12 images, bright 4, dark 4, striped 4" in log
+
+
 def test_a_record_for_every_image(tested, trained):
     files = sorted((trained.data_root / "val").rglob("*.png"))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -349,6 +350,20 @@ class TestMakeSample:
         make_sample(tmp_path / "a", images=25, size=64)
         make_sample(tmp_path / "b", images=25, size=64)
         assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+    def test_two_processes_at_once(self, tmp_path):
+        fork = multiprocessing.get_context("fork")
+        settings = dict(images=25, size=64)
+        processes = [
+            fork.Process(target=make_sample, args=(tmp_path / "a",), kwargs=settings)
+            for _ in range(2)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0, 0]
+        assert files_of(tmp_path / "a") == files_of(make_sample(tmp_path / "b", **settings))
 
     def test_bad_setting_leaves_no_folder(self, tmp_path):
         wrong = ({"size": 10}, {"channels": 4}, {"val_share": 2.0}, {"images": 3})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -122,3 +123,31 @@ def test_a_worker_that_hangs_is_killed(monkeypatch):
 
     assert not multiprocessing.active_children()
     del iterator
+
+
+class Unsendable(Numbers):
+    def __getitem__(self, index: int) -> object:
+        return threading.Lock() if index == 4 else index
+
+
+def test_a_batch_that_cannot_be_sent_is_an_error_of_the_run():
+    plain = DataLoader(
+        Unsendable(), batch_size=1, num_workers=2, collate_fn=list, timeout=30
+    )  # seconds; else it would wait for ever
+    loader = SeededLoader(plain, seed=0)
+
+    with pytest.raises(TypeError, match=r"(?s)in a data worker that sent a batch.*cannot pickle"):
+        list(loader)
+    loader.close()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_way_in_which_workers_start_is_kept(method):
+    plain = DataLoader(Numbers(), num_workers=1, multiprocessing_context=method)
+
+    loader = SeededLoader(plain, seed=0)
+
+    assert loader.multiprocessing_context.get_start_method() == method
+    if method == "fork":
+        assert len(list(loader)) == 7
+        loader.close()

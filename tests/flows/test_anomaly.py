@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,18 @@ def test_defects_are_found(fitted, tmp_path):
 def test_a_random_backbone_is_told(fitted):
     (log,) = fitted[1].glob("*/*.log")
     assert "WARNING - pretrained = False: unless" in log.read_text(encoding="utf-8")
+
+
+def test_a_fault_in_the_test_data_is_told_before_the_first_batch(fitted, parts, tmp_path):
+    _, work_dir = fitted
+    broken = shutil.copytree(parts, tmp_path / "data")
+    cv2.imwrite(str(broken / "ground_truth/stain/3_mask.png"), np.zeros((7, 7), np.uint8))
+    config = write_config(tmp_path / "broken.py", broken)
+
+    with pytest.raises(DataError, match=r"Faults in the annotations of test .*3_mask\.png"):
+        evaluate(config, work_dir / "epoch_1.pth", tmp_path / "out")
+
+    assert not (tmp_path / "out/predictions.json").exists()
 
 
 def test_the_checkpoint_says_how_the_threshold_came_about(fitted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -120,6 +121,21 @@ def tested(trained, tmp_path_factory):
     config, runner = trained
     out = tmp_path_factory.mktemp("tested")
     return run_test(config, runner.message_hub.get_info("best_ckpt"), out), out
+
+
+def test_a_fault_in_the_test_data_is_told_before_the_first_batch(trained, data_root, tmp_path):
+    _, runner = trained
+    broken = shutil.copytree(data_root, tmp_path / "data")
+    file = broken / "annotations/val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][-1]["bbox"][2] *= -1
+    file.write_text(json.dumps(content))
+    config = write_config(tmp_path / "broken.py", broken)
+
+    with pytest.raises(DataError, match="Faults in the annotations of test"):
+        run_test(config, runner.message_hub.get_info("best_ckpt"), tmp_path / "out")
+
+    assert not (tmp_path / "out/predictions.json").exists()
 
 
 def test_it_learns(trained):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,19 @@ def differing(one: np.ndarray, other: np.ndarray) -> float:
 
 
 # ---- train and test ----
+
+
+def test_a_fault_in_the_test_data_is_told_before_the_first_batch(trained, data_root, tmp_path):
+    _, runner = trained
+    broken = shutil.copytree(data_root, tmp_path / "data")
+    mask = max((broken / "masks/val").iterdir())
+    Image.fromarray(np.zeros((7, 7), np.uint8)).save(mask)
+    config = write_config(tmp_path / "broken.py", broken)
+
+    with pytest.raises(DataError, match=f"Faults in the annotations of test .*{mask.name}"):
+        run_test(config, runner.message_hub.get_info("best_ckpt"), tmp_path / "out")
+
+    assert not (tmp_path / "out/predictions.json").exists()
 
 
 def test_it_learns(trained):

@@ -101,6 +101,20 @@ def test_values_that_are_no_numbers_are_left_out_and_nan_is_kept(tmp_path):
     assert math.isnan(record["loss"])
 
 
+@pytest.mark.parametrize("cut", ['{"loss": 1.', "{", '{"name": "\ufffd'])
+def test_a_last_line_that_was_cut_off_is_passed_over(tmp_path, cut):
+    file = write_log(tmp_path, TRAINING)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(cut)
+
+    assert len(read_log(tmp_path).training) == len(TRAINING)
+
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write('\n{"loss": 1.0}\n')
+    with pytest.raises(DataError, match=r"line 3: .* is not a JSON object"):
+        read_log(tmp_path)
+
+
 def test_what_a_real_training_leaves(trained, call_tool, tmp_path):
     log = read_log(trained.work_dir)
     assert [record["iter"] for record in log.training] == list(range(1, 10))

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from aicore.datasets.sample.part import CLASSES, DEFECTS, Part, class_of, draw_part
 from aicore.errors import DataError
+from aicore.runtime.locks import LOCK_FILE, lock_folder
 
 ANOMALY_CATEGORY = "machined_part"
 SEGMENTATION_CLASSES = ("background", *DEFECTS)
@@ -83,9 +84,11 @@ def make_sample(
         return out
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _write_json(out / _UNFINISHED_FILE, settings)
-        _write_splits(out, splits, draw)
-        (out / _UNFINISHED_FILE).replace(out / SETTINGS_FILE)
+        with lock_folder(out, wait=True):
+            if not _holds_sample(out, settings):  # it can be written by another process by now
+                _write_json(out / _UNFINISHED_FILE, settings)
+                _write_splits(out, splits, draw)
+                (out / _UNFINISHED_FILE).replace(out / SETTINGS_FILE)
     except OSError as error:
         raise DataError(
             f"Cannot write the sample data into {out}: {error}. Give a folder you may write to."
@@ -140,7 +143,7 @@ def _holds_sample(out: Path, settings: dict[str, Any]) -> bool:
             + ", ".join(f"{key}: {found.get(key)}, asked {settings[key]}" for key in differing)
             + "). Give another folder, or delete this one first."
         )
-    if any(out.iterdir()):
+    if any(entry.name != LOCK_FILE for entry in out.iterdir()):
         raise DataError(
             f"{out} holds other files and no {SETTINGS_FILE}; give a new or empty folder for the "
             "sample data."

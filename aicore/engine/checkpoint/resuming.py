@@ -74,6 +74,6 @@ def require_resumable(
                 "product of processes and batch_size, or use --load-from."
             )
     first = meta["epoch"] * length
-    if not first <= meta["iter"] < first + length:
-        expected = f"{first} to {first + length - 1} after {meta['epoch']} epochs of {length}"
+    if not first <= meta["iter"] <= first + length:
+        expected = f"{first} to {first + length} after {meta['epoch']} epochs of {length}"
         raise wrong_entry(source, "meta.iter", meta["iter"], expected)

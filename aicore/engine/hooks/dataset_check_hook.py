@@ -1,4 +1,4 @@
-"""The quick part of the data check, before training."""
+"""The quick part of the data check, before a training or test."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch.utils.data import Dataset
 
 from aicore.datasets.base import base_datasets
 from aicore.datasets.check.records import Split, read_split
@@ -19,14 +20,17 @@ _FULL_CHECK = "tools/data/check_dataset.py gives the full report."
 
 @HOOKS.register_module()
 class DatasetCheckHook(Hook):
-    """Counts the images and labels of the training and validation data, and stops on faults.
+    """Counts the images and labels of the data of a run, and stops on faults.
 
     It reads the annotations and asks for each image file's size; it opens no image. Logs a line
     for each split. Warns of annotations that are left out or odd, of files that are missing or
     empty, of classes without a label, and of files that are in both splits.
 
+    A test goes on with any number of missing files, which count as not inspected, and with what
+    makes a training meaningless (good images alone, say).
+
     Args:
-        max_bad_share: Share of a split's images in [0, 1] that may be missing or empty.
+        max_bad_share: Share of a split's images in [0, 1] that may be missing or empty in training.
     """
 
     def __init__(self, max_bad_share: float = 0.05) -> None:
@@ -42,6 +46,25 @@ class DatasetCheckHook(Hook):
         datasets = {"train": runner.train_dataloader.dataset}
         if runner.val_loop is not None:
             datasets["val"] = runner.val_dataloader.dataset
+        splits = self._read(runner, datasets)
+        for split in splits:
+            self._check_findings(runner, split, {ERROR})
+            self._check_files(runner, split, self.max_bad_share)
+        if len(splits) == 2:
+            self._check_leak(runner, *splits)
+
+    def before_test(self, runner: Runner) -> None:
+        """Checks the data set of the test.
+
+        Raises:
+            DataError: An annotation is faulty.
+        """
+        for split in self._read(runner, {"test": runner.test_dataloader.dataset}):
+            self._check_findings(runner, split, set())
+            self._check_files(runner, split, 1)
+
+    def _read(self, runner: Runner, datasets: dict[str, Dataset]) -> list[Split]:
+        """Returns the splits that can be checked; none of them has a faulty annotation."""
         splits = []
         for name, dataset in datasets.items():
             if any(base_datasets(dataset)):
@@ -54,21 +77,18 @@ class DatasetCheckHook(Hook):
         for split in splits:
             runner.logger.info(split.summary())
             self._check_annotations(runner, split)
-            self._check_findings(runner, split)
-            self._check_files(runner, split)
             if split.missing_classes():
                 runner.logger.warning(
                     f"{split.name} has no label of {_first(split.missing_classes(), ', ')}."
                 )
-        if len(splits) == 2:
-            self._check_leak(runner, *splits)
+        return splits
 
     def _check_annotations(self, runner: Runner, split: Split) -> None:
         faulty = split.faulty()
         if faulty:
             raise DataError(
                 f"Faults in the annotations of {split.name} ({len(faulty)}): {_first(faulty)}. "
-                f"Mend them; {_FULL_CHECK}"
+                f"Fix them; {_FULL_CHECK}"
             )
         noted = split.noted()
         if noted:
@@ -77,16 +97,16 @@ class DatasetCheckHook(Hook):
                 f"{_first(noted)}. {_FULL_CHECK}"
             )
 
-    def _check_findings(self, runner: Runner, split: Split) -> None:
+    def _check_findings(self, runner: Runner, split: Split, stopping: set[str]) -> None:
         for finding in split.findings:
             cases = f": {_first(list(finding.cases))}" if finding.cases else ""
             sentence = f"{split.name}: {finding.text}{cases}. {_FULL_CHECK}"
-            if finding.level == ERROR:
+            if finding.level in stopping:
                 raise DataError(sentence)
-            if finding.level == WARNING:
+            if finding.level in (ERROR, WARNING):
                 runner.logger.warning(sentence)
 
-    def _check_files(self, runner: Runner, split: Split) -> None:
+    def _check_files(self, runner: Runner, split: Split, max_bad_share: float) -> None:
         missing = split.missing_files()
         if not missing:
             return
@@ -95,9 +115,9 @@ class DatasetCheckHook(Hook):
             f"{len(missing)} of {len(split.paths)} {split.name} images ({share:.1%}) are missing "
             f"or empty: {_first([f'{path} ({reason})' for path, reason in missing.items()])}."
         )
-        if share > self.max_bad_share:
+        if share > max_bad_share:
             raise DataError(
-                f"{message} Allowed are {self.max_bad_share:.0%}: repair data_root and the lists, "
+                f"{message} Allowed are {max_bad_share:.0%}: repair data_root and the lists, "
                 f"or raise default_hooks.dataset_check.max_bad_share. {_FULL_CHECK}"
             )
         runner.logger.warning(message)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from aicore.registry import HOOKS
-from aicore.task import build_task, inspection_record, write_records
+from aicore.runtime.files import as_json, atomic_write
+from aicore.task import RecordWriter, build_task, inspection_record, write_records
 
 
 @HOOKS.register_module()
@@ -24,6 +25,10 @@ class ReportHook(Hook):
     it was not inspected. ``metrics.json`` holds the metrics, what a metric keeps besides as
     ``figures`` (a dict ready for JSON), and what the task's report adds.
 
+    Records are written as they come. A test that stops leaves those of the images it has finished
+    (with several processes, of the first one's share); one that stops before the first leaves what
+    was there.
+
     Args:
         task: Config of the task, which knows what a record holds and what to draw.
     """
@@ -31,10 +36,14 @@ class ReportHook(Hook):
     def __init__(self, task: dict[str, Any]) -> None:
         self.task = build_task(task)
         self._records: list[dict[str, Any]] = []
+        self._writer: RecordWriter | None = None
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Begins anew."""
         self._records = []
+        if is_main_process():
+            self._writer = RecordWriter(_file(runner))
+            runner.on_exit.push(partial(self._keep_finished, runner))
 
     def after_test_iter(
         self,
@@ -45,7 +54,11 @@ class ReportHook(Hook):
     ) -> None:
         """Keeps what the batch's data samples say."""
         classes = runner.test_dataloader.dataset.metainfo["classes"]
-        self._records += [inspection_record(self.task, sample, classes) for sample in outputs or ()]
+        for sample in outputs or ():
+            record = inspection_record(self.task, sample, classes)
+            self._records.append(record)
+            if self._writer is not None:
+                self._writer.write(record)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Collects the records of all processes and writes everything."""
@@ -53,17 +66,39 @@ class ReportHook(Hook):
         records = collect_results(self._records, len(dataset), device="gpu")  # by messages
         if not is_main_process():
             return
+        self._close_writer()
         folder = Path(runner.work_dir)
         try:
             table, figures = self.task.report(records, tuple(dataset.metainfo["classes"]), folder)
         finally:  # the report may complete the records, but its failure must not cost them
-            write_records(folder / "predictions.json", records)
+            write_records(_file(runner), records)
         # JSON has no NaN: what is not defined is null.
         defined = {k: None if value != value else value for k, value in (metrics or {}).items()}
         # A metric may keep more than its numbers: tables, curves.
         metrics_used = runner.test_loop.evaluator.metrics
         details = {k: v for m in metrics_used for k, v in getattr(m, "figures", {}).items()}
         content = {**defined, **details, **figures}
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-        (folder / "metrics.json").write_text(text, encoding="utf-8")
+        with atomic_write(folder / "metrics.json") as stream:
+            stream.write(as_json(content, indent=1))
         runner.logger.info(f"{table}\nResults: {folder}")
+
+    def _keep_finished(
+        self, runner: Runner, kind: Any, error: BaseException | None, trace: Any
+    ) -> None:
+        if self._writer is None:  # the test has come to its end
+            return
+        self._close_writer(error)
+        count, total = len(self._records), len(runner.test_dataloader.dataset)
+        if count:
+            runner.logger.warning(
+                f"The test stopped: {_file(runner)} holds {count} of {total} images, the other "
+                f"{total - count} are missing. Other results in that folder are of an earlier test."
+            )
+
+    def _close_writer(self, error: BaseException | None = None) -> None:
+        writer, self._writer = self._writer, None
+        writer.close(error)
+
+
+def _file(runner: Runner) -> Path:
+    return Path(runner.work_dir) / "predictions.json"

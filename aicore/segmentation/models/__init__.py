@@ -9,11 +9,9 @@ from aicore.segmentation.models.losses import (
     LovaszLoss,
     TverskyLoss,
 )
-from aicore.segmentation.models.norm import BatchNorm
 from aicore.segmentation.models.tta import SegmentationTTA
 
 __all__ = [
-    "BatchNorm",
     "BoundaryLoss",
     "CrossEntropyLoss",
     "DeepLabV3PlusHead",

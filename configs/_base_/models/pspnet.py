@@ -7,7 +7,7 @@ output_stride = 8  # pixels of the image to one of the features; 16 is faster, a
 auxiliary_weight = 0.4  # of the losses at the level before the last
 
 # ---- the rest ----
-norm_cfg = dict(type="aicore.BatchNorm")  # takes a batch of one image
+norm_cfg = dict(type="BN")
 auxiliary_losses = [dict(type="aicore.CrossEntropyLoss", loss_weight="${auxiliary_weight}")]
 model = dict(
     backbone=dict(output_stride="${output_stride}"),

@@ -38,6 +38,15 @@ def check(hook: DatasetCheckHook, train, val=None) -> None:
     hook.before_train(runner)
 
 
+def check_test(hook: DatasetCheckHook, test) -> None:
+    hook.before_test(
+        SimpleNamespace(
+            test_dataloader=SimpleNamespace(dataset=test),
+            logger=logging.getLogger("dataset check"),
+        )
+    )
+
+
 def folders(data_root: Path, split: str, **kwargs) -> ClassificationDataset:
     return ClassificationDataset(split, data_root=str(data_root), **kwargs)
 
@@ -149,6 +158,27 @@ def test_the_same_files_in_both_splits_are_a_warning(data_root, tmp_path, caplog
     assert len(warnings) == 2
     assert warnings[0] == "val has no label of dent."
     assert "1 of 1 val images are train images as well" in warnings[1]
+
+
+def test_faulty_annotations_stop_a_test(data_root, monkeypatch):
+    test = folders(data_root, "val", test_mode=True)
+    monkeypatch.setattr(test, "labels_of", lambda record: [record["gt_label"] + 1])
+    with pytest.raises(DataError, match=r"Faults .* test \(20\): .*label 2 is outside 0\.\.1"):
+        check_test(DatasetCheckHook(), test)
+
+
+def test_a_test_goes_on_with_missing_files_and_one_class(data_root, monkeypatch, caplog):
+    test = folders(data_root, "val", test_mode=True)
+    monkeypatch.setattr(test, "findings", lambda: [Finding(ERROR, "all images are good")])
+    for file in (data_root / "val").rglob("*.png"):
+        file.unlink()
+
+    check_test(DatasetCheckHook(), test)
+
+    assert messages(caplog, logging.INFO) == ["test: 40 images, dent 20, good 20"]
+    found, missing = messages(caplog, logging.WARNING)
+    assert found.startswith("test: all images are good. ")
+    assert missing.startswith("40 of 40 test images (100.0%) are missing or empty: ")
 
 
 def test_it_runs_before_training(trained):

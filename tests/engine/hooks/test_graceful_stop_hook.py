@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
+import multiprocessing
 import signal
+import time
 
 import psutil
 import pytest
 import torch
 from mmengine.hooks import Hook
 
+from aicore.apis import test as run_test
 from aicore.apis import train
-from aicore.registry import HOOKS
+from aicore.engine.hooks import GracefulStopHook
+from aicore.registry import HOOKS, TRANSFORMS
 
 
 @HOOKS.register_module()
@@ -26,13 +31,30 @@ class SendSignalHook(Hook):
             for _ in range(self.times):
                 self.send()
 
+    def before_train_epoch(self, runner):
+        if self.stage == "epoch" and runner.iter == self.iteration:
+            self.send()
+
     def before_val_iter(self, runner, batch_idx, data_batch=None):
         if self.stage == "val" and runner.iter == self.iteration and batch_idx == 0:
+            self.send()
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None):
+        if self.stage == "test" and batch_idx == self.iteration:
             self.send()
 
     def send(self) -> None:
         for process in [*psutil.Process().children(), psutil.Process()]:
             process.send_signal(self.number)
+
+
+@TRANSFORMS.register_module()
+class HangingTransform:
+    """Waits for what never comes, as for a network drive."""
+
+    def __call__(self, results: dict) -> dict:
+        while True:
+            time.sleep(1)
 
 
 def sending(number: int, iteration: int, stage: str = "train", times: int = 1) -> list[dict]:
@@ -97,6 +119,47 @@ def test_a_second_interrupt_stops_at_once(small_config, tmp_path):
         train(config, work_dir=tmp_path / "run")
 
     assert not list((tmp_path / "run").glob("epoch_*"))
+
+
+def test_it_does_not_wait_for_a_batch_that_never_comes(small_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("aicore.engine.hooks.graceful_stop_hook._PATIENCE", 1)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)  # seconds
+    config = small_config(
+        max_epochs=1, num_workers=1, custom_hooks=sending(signal.SIGTERM, 0, "epoch")
+    )
+    options = {"train_dataloader.dataset.pipeline": [dict(type="aicore.HangingTransform")]}
+
+    with pytest.raises(SystemExit) as ended:
+        train(config, work_dir=tmp_path / "run", options=options)
+
+    assert ended.value.code == 143
+    assert "Stopped by SIGTERM without saving: no batch has come" in capsys.readouterr().out
+    assert not multiprocessing.active_children()
+
+
+def test_it_waits_for_an_iteration_however_long(stop, tmp_path, monkeypatch):
+    alarms = []
+    monkeypatch.setattr(signal, "alarm", alarms.append)
+    hook = GracefulStopHook()
+    hook._receive(signal.SIGTERM, None)
+
+    hook._give_up(signal.SIGALRM, None)
+
+    assert alarms == [60, 60]
+
+
+def test_a_test_ends_at_once_and_in_order(trained, tmp_path):
+    config = tmp_path / "test.py"
+    config.write_text(
+        f"_base_ = {str(trained.config)!r}\ncustom_hooks = {sending(signal.SIGTERM, 1, 'test')!r}\n"
+    )
+
+    with pytest.raises(SystemExit) as ended:
+        run_test(config, trained.checkpoint, out=tmp_path / "out")
+
+    assert ended.value.code == 143
+    records = json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))
+    assert len(records) == 8  # of the first batch
 
 
 def test_the_signals_are_given_back(stop, small_config, tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,10 @@ class CountingTask:
     """A task whose report tells what it was given."""
 
     def record(self, sample, classes):
-        return {"truth": classes[int(sample.gt_label)], "pred": float(sample.pred_score.max())}
+        record = {"truth": classes[int(sample.gt_label)]}
+        if "pred_score" in sample:
+            record["pred"] = float(sample.pred_score.max())
+        return record
 
     def report(self, records, classes, folder):
         (folder / "report.txt").write_text(str(len(records)), encoding="utf-8")
@@ -41,6 +45,7 @@ def runner(tmp_path):
         test_dataloader=SimpleNamespace(dataset=Dataset(range(3))),
         test_loop=SimpleNamespace(evaluator=SimpleNamespace(metrics=[object()])),
         logger=logging.getLogger("test_report_hook"),
+        on_exit=ExitStack(),
     )
 
 
@@ -106,6 +111,46 @@ def test_a_report_that_fails_costs_no_records(hook, runner, tmp_path, monkeypatc
         run(hook, runner)
 
     assert len(json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))) == 3
+
+
+def stop_after(batches: int, hook, runner) -> None:
+    with runner.on_exit:
+        hook.before_test_epoch(runner)
+        for index in range(batches):
+            hook.after_test_iter(runner, index, outputs=[sample_of(f"{index}.png", 0)])
+        raise SystemExit(143)
+
+
+def test_a_test_that_stops_leaves_what_it_has_finished(hook, runner, tmp_path, caplog):
+    with pytest.raises(SystemExit):
+        stop_after(2, hook, runner)
+
+    records = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    assert [record["image"] for record in records] == ["0.png", "1.png"]
+    assert "holds 2 of 3 images, the other 1 are missing" in caplog.text
+    assert [file.name for file in tmp_path.iterdir()] == ["predictions.json"]
+
+
+def test_a_test_that_stops_before_the_first_image_leaves_what_was_there(
+    hook, runner, tmp_path, caplog
+):
+    run(hook, runner)
+    caplog.clear()
+
+    with pytest.raises(SystemExit):
+        stop_after(0, hook, runner)
+
+    assert len(json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))) == 3
+    assert caplog.text == ""
+
+
+def test_figures_that_cannot_be_written_leave_the_earlier_ones(hook, runner, tmp_path):
+    run(hook, runner, {"accuracy": 50.0})
+
+    with pytest.raises(ValueError, match="JSON"):
+        run(hook, runner, {"accuracy": float("inf")})
+
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["accuracy"] == 50
 
 
 def test_what_a_metric_keeps_besides_is_written(hook, runner, tmp_path):

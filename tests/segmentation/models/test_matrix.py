@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 from aicore.config import load_config
+from aicore.engine.hooks.batch_norm_hook import BatchNormHook
 from aicore.registry import MODELS
 from tests.segmentation.models.conftest import SMALL, unlike_new, with_labels
 
@@ -49,6 +52,8 @@ class Network(nn.Module):
 @pytest.mark.parametrize(("count", "size"), [(2, (64, 64)), (1, (65, 50)), (1, (64, 64))])
 def test_loss_backward_and_prediction(name, in_channels, count, size):
     model = build(name, in_channels).train()
+    # As in every training; whole images are pooled to a single value per channel.
+    BatchNormHook().before_train(SimpleNamespace(model=model, on_exit=ExitStack()))
     images, samples = torch.randn(count, in_channels, *size), with_labels(count, size)
 
     losses = model(images, samples, mode="loss")
