@@ -16,8 +16,8 @@ from tqdm import tqdm
 from aicore.anomaly.areas import words_of_threshold
 from aicore.anomaly.listing import (
     PARTS,
+    AreaTemplate,
     Listed,
-    PathTemplate,
     TypeRule,
     divide,
     list_images,
@@ -25,18 +25,20 @@ from aicore.anomaly.listing import (
 )
 from aicore.anomaly.plausibility import AreaFigures, findings_of_areas
 from aicore.datasets.base import InspectionDataset
-from aicore.datasets.files import join_path
-from aicore.datasets.findings import Finding
+from aicore.datasets.files import find_listed, finding_of_strays, findings_of, is_list, join_path
+from aicore.datasets.findings import WARNING, Finding
 from aicore.datasets.headers import fault_of_size, image_size
 from aicore.datasets.masks import MaskFile, Oddity
 from aicore.errors import ConfigError, DataError, did_you_mean
 from aicore.registry import DATASETS
+from aicore.runtime.images import IMAGE_SUFFIXES
 
 CLASSES = ("ok", "ng")
 GOOD = "good"
 """The ``defect_type`` of every good image, whatever its folder is called."""
 
 _SHOWN = 3  # images in a message
+_FEW = 10  # good images, from which a fit does not say how good parts differ
 
 
 @DATASETS.register_module()
@@ -118,11 +120,11 @@ class AnomalyDataset(InspectionDataset):
         self.splits = [split] if isinstance(split, str) else list(split)
         self.types = TypeRule(good, type_from)
         self.rows = rows
-        self.masks = None if masks is None else PathTemplate("masks", masks, self.root)
+        self.masks = None if masks is None else AreaTemplate("masks", masks, self.root, self.root)
         self.masks_required = masks_required
         self.mask_threshold = mask_threshold
         self.one_roi = join_path(self.root, roi) if roi and "{" not in roi else None
-        self.roi = PathTemplate("roi", roi, self.root) if roi and "{" in roi else None
+        self.roi = AreaTemplate("roi", roi, self.root, self.root) if roi and "{" in roi else None
         self.part, self.held_out, self.test_share, self.seed = part, held_out, test_share, seed
         self._check_arguments()
         super().__init__(data_root=str(self.root), data_prefix={}, **kwargs)
@@ -178,8 +180,11 @@ class AnomalyDataset(InspectionDataset):
     def _listed(self) -> list[Listed]:
         """Returns the images of all splits, each once, without masks and ROIs among them."""
         found: dict[Path, Listed] = {}
+        self.listing = []
         for split in self.splits:
-            for item in list_images(split, self.root, self.types, self.rows):
+            items, left_out = list_images(split, self.root, self.types, self.rows)
+            self.listing += findings_of(left_out)
+            for item in items:
                 found.setdefault(item.path, item)
         listed = list(found.values())
         no_images = {self.one_roi} if self.one_roi else set()
@@ -219,7 +224,7 @@ class AnomalyDataset(InspectionDataset):
     def _record(self, item: Listed) -> dict[str, Any]:
         is_good = self.types.is_good(item.type)
         mask = None if is_good else self._mask_of(item)
-        roi = self.roi.of(item.path, item.type) if self.roi else self.one_roi
+        roi = self.roi.of(item.path, type=item.type) if self.roi else self.one_roi
         return {
             "img_path": str(item.path),
             "relative_path": relative_name(item.path, self.root),
@@ -232,14 +237,31 @@ class AnomalyDataset(InspectionDataset):
     def _mask_of(self, item: Listed) -> Path | None:
         """Returns the mask of a defective image; one that is missing only if it is required."""
         if item.mask:
-            named = join_path(self.root, item.mask)
+            named = find_listed(item.mask, ", ".join(self.splits), self.root)
             return named if self.masks_required or named.is_file() else None
         if self.masks is None:
             return None
         found = self.masks.find(item.path, item.type)
-        return found or (self.masks.of(item.path, item.type) if self.masks_required else None)
+        return found or (self.masks.of(item.path, type=item.type) if self.masks_required else None)
 
     # ---- what checks and samplers ask ----
+
+    def _findings_of_files(self) -> list[Finding]:
+        """Returns masks that belong to no image, and too few good images to fit on."""
+        findings = []
+        records = [self.get_data_info(index) for index in range(len(self))]
+        good = sum(record["gt_label"] == 0 for record in records)
+        if not self.test_mode and good < _FEW:
+            text = f"{good} good images are few to fit on: some {_FEW} show how good parts differ"
+            findings.append(Finding(WARNING, text))
+        # Types that a list tells are not known of the images of other lists.
+        are_folders = not any(is_list(s) or s.lower().endswith(".csv") for s in self.splits)
+        if 1 in self.expected_labels() and self.masks and are_folders and not self.types.pattern:
+            masks = [Path(record["mask_path"]) for record in records if record["mask_path"]]
+            strays = self.masks.of_no_image(masks, IMAGE_SUFFIXES, kinds=("type",))
+            without = sum(r["gt_label"] == 1 and r["mask_path"] is None for r in records)
+            findings += finding_of_strays("mask", strays, without)
+        return findings
 
     def labels_of(self, record: dict[str, Any]) -> list[int]:
         """Returns the image's class: 0 good, 1 defective."""
@@ -272,8 +294,9 @@ class AnomalyDataset(InspectionDataset):
         return figures.notes + empty
 
     def findings(self) -> list[Finding]:
-        """Returns what is implausible about the masks and ROIs as a whole."""
-        return super().findings() + findings_of_areas(self._all_figures.values())
+        """Adds what is implausible about images, masks and ROIs as a whole."""
+        areas = findings_of_areas(self._all_figures.values())
+        return super().findings() + self._findings_of_files() + areas
 
     def _any_defect(self) -> bool:
         return any(sum((figures.pixels or [])[1:]) for figures in self._all_figures.values())

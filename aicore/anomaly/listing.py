@@ -6,13 +6,22 @@ import csv
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from aicore.datasets.base import require_images
-from aicore.datasets.files import join_path, read_lines, with_image_suffix
+from aicore.datasets.files import (
+    find_listed,
+    is_list,
+    join_path,
+    read_lines,
+    read_list,
+    with_image_suffix,
+)
+from aicore.datasets.path_template import PathTemplate
 from aicore.errors import ConfigError, DataError, did_you_mean
-from aicore.runtime.files import walk_files
+from aicore.runtime.files import Walk, walk_files, why_no_file
 from aicore.runtime.images import IMAGE_SUFFIXES, images_among
 
 PARTS = ("all", "fit", "held_out", "test")
@@ -107,8 +116,8 @@ def relative_name(path: Path, root: Path) -> str:
 
 def list_images(
     split: str, root: Path, types: TypeRule, rows: Mapping[str, str] | None = None
-) -> list[Listed]:
-    """Returns the images of a folder, a list file or a csv file, see :class:`AnomalyDataset`.
+) -> tuple[list[Listed], list[tuple[Path, str]]]:
+    """Finds the images of a folder, a list file or a csv file, see :class:`AnomalyDataset`.
 
     Args:
         split: Relative to ``root``.
@@ -116,62 +125,62 @@ def list_images(
         types: Tells an image's type.
         rows: Which rows of a csv file count: the value that a column has to have.
 
+    Returns:
+        The images; and what a folder holds beside them, see :func:`images_among`.
+
     Raises:
         DataError: There is no image, or a file is not of its form.
     """
     source = join_path(root, split)
     if source.suffix.lower() == ".csv":
-        return _from_csv(source, root, rows or {})
-    is_list = source.suffix.lower() == ".txt"
-    found = _from_list(source, root, types) if is_list else _from_folder(source, root, types)
+        return _from_csv(source, root, rows or {}), []
+    walk = Walk([], []) if is_list(split) else images_among(walk_files(source))
+    if is_list(split):
+        found = [
+            _from_line(line, f"{source}, line {number}", root, types)
+            for number, line in read_list(source)
+        ]
+    else:
+        own = source.resolve().name  # of "." too
+        found = [
+            Listed(
+                path,
+                types.of(
+                    relative_name(path, root), (own, *path.relative_to(source).parts[:-1][:1])
+                ),
+            )
+            for path in walk.files
+        ]
     require_images(
         len(found),
         source,
         expected=f"a folder, a list file or a csv file with {', '.join(IMAGE_SUFFIXES)}",
-        example=f"{source}: good/part_001.png" if is_list else f"{source}/good/part_001.png",
+        example=f"{source}: good/part_001.png" if is_list(split) else f"{source}/good/part_001.png",
+        left_out=walk.left_out,
     )
-    return found
+    return found, walk.left_out
 
 
-def _from_folder(folder: Path, root: Path, types: TypeRule) -> list[Listed]:
-    walk = images_among(walk_files(folder))
-    own = folder.resolve().name  # of "." too
-    return [
-        Listed(
-            path,
-            types.of(relative_name(path, root), (own, *path.relative_to(folder).parts[:-1][:1])),
-        )
-        for path in walk.files
-    ]
-
-
-def _from_list(file: Path, root: Path, types: TypeRule) -> list[Listed]:
-    lines = read_lines(file) if file.is_file() else []
-    return [_from_line(line.strip(), root, types) for line in lines if line.strip()]
-
-
-def _from_line(line: str, root: Path, types: TypeRule) -> Listed:
+def _from_line(line: str, place: str, root: Path, types: TypeRule) -> Listed:
     both = _PATH_AND_TYPE.fullmatch(line)
     if "\t" in line:
         name, _, kind = line.rpartition("\t")
     elif both:
         name, kind = both[1], both[2]
-    elif " " in line and _image(root / line) is None and not line.lower().endswith(IMAGE_SUFFIXES):
+    elif (
+        " " in line
+        and not line.lower().endswith(IMAGE_SUFFIXES)
+        and why_no_file(find_listed(line, place, root))
+    ):
         name, _, kind = line.rpartition(" ")
     else:
         name, kind = line, ""
-    name, kind = name.strip(), kind.strip()
-    path = _image(root / name) or root / (name + IMAGE_SUFFIXES[0])
+    path, kind = find_listed(name.strip(), place, root), kind.strip()
     if kind:
         return Listed(path, kind)
     relative = relative_name(path, root)
     parents = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else path.parts[-2:-1]
     return Listed(path, types.of(relative, parents))
-
-
-def _image(path: Path) -> Path | None:
-    """Returns the image that a path with or without its suffix stands for; None if not there."""
-    return path if path.suffix.lower() in IMAGE_SUFFIXES else with_image_suffix(path)
 
 
 def _from_csv(file: Path, root: Path, wanted: Mapping[str, str]) -> list[Listed]:
@@ -198,7 +207,11 @@ def _from_csv(file: Path, root: Path, wanted: Mapping[str, str]) -> list[Listed]
         if not row["image"] or not row["label"]:
             raise DataError(f"{str(file)!r} has a row without image or label: {dict(row)!r}.")
     return [
-        Listed(root / row["image"], row["label"].strip(), (row.get("mask") or "").strip())
+        Listed(
+            find_listed(row["image"].strip(), str(file), root),
+            row["label"].strip(),
+            (row.get("mask") or "").strip(),
+        )
         for row in chosen
     ]
 
@@ -206,52 +219,27 @@ def _from_csv(file: Path, root: Path, wanted: Mapping[str, str]) -> list[Listed]
 # ---- masks and ROIs ----
 
 
-class PathTemplate:
-    """Where the mask or the ROI of an image lies.
-
-    Args:
-        setting: ``masks`` or ``roi``, for messages.
-        template: Relative to ``root``: ``{path}`` stands for the image's path relative to it
-            without suffix, ``{folder}`` and ``{name}`` for its two parts, ``{type}`` for its type.
-        root: The data root.
+@dataclass(frozen=True)
+class AreaTemplate(PathTemplate):
+    """Where the mask or the ROI of an image lies; ``{type}`` stands for the image's type.
 
     Raises:
         ConfigError: The template has other names in braces, or none.
     """
 
-    def __init__(self, setting: str, template: str, root: Path) -> None:
-        self.setting, self.template, self.root = setting, template, root
-        fields = dict.fromkeys(("path", "folder", "name", "type"), "")
-        try:
-            known = "{" in template and template.format(**fields) != template
-        except (KeyError, IndexError, ValueError, AttributeError):
-            known = False
-        if not known:
+    names: tuple[str, ...] = ("path", "folder", "name", "type")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "{" not in self.template:
             raise ConfigError(
-                f"{setting} = {template!r}: expected a path with {{path}}, {{folder}}, {{name}} or "
-                "{type} of the image, e.g. 'ground_truth/{type}/{name}_mask.png'."
+                f"{self.setting} = {self.template!r}: expected a path with {{path}}, {{folder}}, "
+                "{name} or {type} of the image, e.g. 'ground_truth/{type}/{name}_mask.png'."
             )
-
-    def of(self, image: Path, kind: str) -> Path:
-        """Returns the path that belongs to an image, whether it is there or not.
-
-        Raises:
-            DataError: The image does not lie below the data root.
-        """
-        if not image.is_relative_to(self.root):
-            raise DataError(
-                f"image '{image}' does not lie below data_root '{self.root}', so {self.setting} = "
-                f"{self.template!r} says nothing of it."
-            )
-        path = image.relative_to(self.root).with_suffix("")
-        folder = "" if path.parent == Path() else path.parent.as_posix()
-        found = self.template.format(path=path.as_posix(), folder=folder, name=path.name, type=kind)
-        # Without a folder, "{folder}/{name}.png" is not meant to be absolute.
-        return join_path(self.root, found if self.template.startswith("/") else found.lstrip("/"))
 
     def find(self, image: Path, kind: str) -> Path | None:
         """Returns the file that belongs to an image, maybe with another suffix; None if none."""
-        path = self.of(image, kind)
+        path = self.of(image, type=kind)
         if path.is_file():
             return path if path != image else None
         stem = path.with_suffix("")
@@ -265,7 +253,7 @@ class PathTemplate:
             by_stem.setdefault(item.path.with_suffix(""), []).append(item.path)
         found: set[Path] = set()
         for item in listed:
-            path = self.of(item.path, item.type)
+            path = self.of(item.path, type=item.type)
             same = by_stem.get(path.with_suffix(""), [])
             if path in same or path.with_suffix("") == item.path.with_suffix(""):
                 same = [path] if path in same and path != item.path else []

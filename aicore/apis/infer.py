@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from aicore.apis.setup import default_work_dir
 from aicore.engine.checkpoint import config_for_checkpoint, read_checkpoint
 from aicore.engine.inferencer import Inferencer
 from aicore.errors import ConfigError, shown
-from aicore.runtime.images import find_images, write_image
+from aicore.runtime.images import describe_left_out, find_images, write_image
 from aicore.runtime.locks import lock_folder
 from aicore.runtime.videos import VIDEO_SUFFIXES, Video, VideoWriter
 from aicore.task import RecordWriter, Task, build_task
@@ -65,7 +66,9 @@ def infer(
     inputs = [inputs] if isinstance(inputs, str | Path) else inputs
     videos = [Video(item) for item in inputs if _is_video(item)]
     images = [item for item in inputs if not _is_video(item)]
-    files = find_images(images).files if images else []
+    files, left_out = find_images(images) if images else ([], [])
+    if left_out:
+        print(f"warning: {shown(describe_left_out(left_out))}", file=sys.stderr)
     content = read_checkpoint(checkpoint, trust=trust)
     settings = config_for_checkpoint(config, content, str(checkpoint), options)
     inferencer = build_task(settings.task).inferencer(settings, checkpoint, device, trust=trust)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 from mmpretrain.datasets import BaseDataset
 
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
-from aicore.datasets.files import join_path, read_labels, read_lines
+from aicore.datasets.files import (
+    find_listed,
+    findings_of,
+    is_list,
+    join_path,
+    read_labels,
+    read_list,
+)
+from aicore.datasets.findings import ERROR, WARNING, Finding
 from aicore.errors import DataError, did_you_mean
 from aicore.registry import DATASETS
 from aicore.runtime.files import FOLDER, walk_files, why_no_file
@@ -26,6 +35,8 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
     List file, when ``split`` ends in ``.txt``: one image a line, ``<path> <class>``, the path
     relative to ``data_root`` (it may hold blanks), the class a name or an index. The classes are
     ``classes``, else the lines of ``labels.txt`` beside the list file.
+
+    Links are followed; a folder that several of them lead to is read once.
 
     Args:
         split: Folder or list file, relative to ``data_root``.
@@ -52,12 +63,13 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
         **kwargs: Any,
     ) -> None:
         self.split = join_path(data_root, split)
-        self.from_list = self.split.suffix == ".txt"
+        self.from_list = is_list(split)
+        self._labels_file = self.split.with_name("labels.txt")
+        self._by_index = 0  # lines of a list that name their class by its index
         metainfo = dict(metainfo or {})
         if not metainfo.get("classes"):
-            labels_file = self.split.with_name("labels.txt")
             metainfo["classes"] = (
-                read_labels(labels_file, "a list file") if self.from_list else self._folders()
+                read_labels(self._labels_file, "a list file") if self.from_list else self._folders()
             )
         metainfo["classes"] = unique_classes(metainfo["classes"])
         super().__init__(
@@ -87,6 +99,32 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
         """Returns the image's class index."""
         return [record["gt_label"]]
 
+    def findings(self) -> list[Finding]:
+        """Adds classes that teach nothing: one alone, or of one image; and indices in doubt."""
+        findings = super().findings()
+        counts = Counter(self.get_data_info(index)["gt_label"] for index in range(len(self)))
+        if not self.test_mode:
+            findings += self._too_few({self.CLASSES[label]: n for label, n in counts.items()})
+        if self._by_index and self._labels_file.is_file():
+            known = read_labels(self._labels_file, "")
+            if known[: len(self.CLASSES)] != list(self.CLASSES):
+                text = (
+                    f"{self._by_index} lines of {self.split} name their class by its index, but "
+                    f"classes in the config has another order than {self._labels_file}"
+                )
+                cases = [f"config: {', '.join(self.CLASSES)}", f"file: {', '.join(known)}"]
+                findings.append(Finding(ERROR, text, cases))
+        return findings
+
+    @staticmethod
+    def _too_few(counts: dict[str, int]) -> list[Finding]:
+        if len(counts) == 1:
+            text = f"all images are of one class, {next(iter(counts))!r}: there is nothing to learn"
+            return [Finding(ERROR, text)]
+        rare = [name for name, count in counts.items() if count == 1]
+        text = f"classes with one image alone, too few to learn from: {len(rare)}"
+        return [Finding(WARNING, text, rare)] if rare else []
+
     def _folders(self) -> list[str]:
         folders = sorted(f.name for f in self.split.glob("[!.]*") if why_no_file(f) == FOLDER)
         require_images(
@@ -105,11 +143,16 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
                 f"classes {', '.join(self.CLASSES)}.{did_you_mean(unknown[0], self.CLASSES)} "
                 "Add it to classes in the config, or move the folder away."
             )
+        walk = images_among(walk_files(self.split))
+        self.listing = findings_of(walk.left_out)
         paths: dict[str, list[Path]] = {name: [] for name in self.CLASSES}
-        for path in images_among(walk_files(self.split)).files:
+        loose = []
+        for path in walk.files:
             folder, *below = path.relative_to(self.split).parts
-            if below:
-                paths[folder].append(path)
+            (paths[folder] if below else loose).append(path)
+        if loose:
+            text = f"images that lie in no class folder, and are left out: {len(loose)}"
+            self.listing.append(Finding(WARNING, text, list(map(str, loose))))
         return [
             {"img_path": str(path), "gt_label": label}
             for label, name in enumerate(self.CLASSES)
@@ -117,24 +160,14 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
         ]
 
     def _from_list(self) -> list[dict[str, Any]]:
-        if not self.split.is_file():
-            return []
         records = []
-        for number, line in enumerate(read_lines(self.split), start=1):
-            if not line.strip():
-                continue
-            path, label = self._split(line.strip())
+        for number, line in read_list(self.split):
+            place = f"{self.split}, line {number}"
+            path, label = self._split(line)
             if not path:
-                raise DataError(
-                    f"{self.split}, line {number}: {line.strip()!r} is not of the form "
-                    "'<path> <class>'."
-                )
-            records.append(
-                {
-                    "img_path": str(join_path(self.data_root, path.strip())),
-                    "gt_label": self._index(label, number),
-                }
-            )
+                raise DataError(f"{place}: {line!r} is not of the form '<path> <class>'.")
+            image = find_listed(path.strip(), place, Path(self.data_root))
+            records.append({"img_path": str(image), "gt_label": self._index(label.strip(), place)})
         return records
 
     def _split(self, line: str) -> tuple[str, str]:
@@ -146,14 +179,15 @@ class ClassificationDataset(InspectionDataset, BaseDataset):
         label = max(named, key=len) if named else line.rpartition(" ")[2]
         return line.removesuffix(label).rstrip(), label
 
-    def _index(self, label: str, number: int) -> int:
+    def _index(self, label: str, place: str) -> int:
         """Returns the class index of a list file's label, a name or an index."""
         if label in self.class_to_idx:
             return self.class_to_idx[label]
         if label.isdecimal() and int(label) < len(self.CLASSES):
+            self._by_index += 1
             return int(label)
         raise DataError(
-            f"{self.split}, line {number}: class {label!r} is neither one of the classes "
+            f"{place}: class {label!r} is neither one of the classes "
             f"{', '.join(self.CLASSES[:20])} nor an index 0..{len(self.CLASSES) - 1}."
             f"{did_you_mean(label, self.CLASSES)} Add it to labels.txt (or classes in the config)."
         )

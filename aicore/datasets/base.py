@@ -8,17 +8,21 @@ set second::
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import BaseDataset
 
 from aicore.datasets.bad_images import BadImageLog
-from aicore.datasets.findings import Finding
+from aicore.datasets.files import LIST_SUFFIX
+from aicore.datasets.findings import WARNING, Finding
 from aicore.datasets.seeded import SeededDataset
 from aicore.errors import DataError, ImageError
+from aicore.runtime.files import FOLDER, MISSING, why_no_file
+from aicore.runtime.images import describe_left_out
 
 
 class InspectionDataset(BaseDataset):
@@ -39,6 +43,9 @@ class InspectionDataset(BaseDataset):
     """Where unreadable images are listed; set by :class:`aicore.engine.hooks.BadImageHook`."""
     epoch = 0
     """Epoch, counted from 0, that a sample is prepared for; set by the :class:`SeededDataset`."""
+
+    listing: Sequence[Finding] = ()
+    """What finding the files told; set by ``load_data_list``."""
 
     def prepare_data(self, idx: int) -> Any:
         """Returns the record ``idx`` after the pipeline; None if another has to replace it."""
@@ -102,11 +109,46 @@ class InspectionDataset(BaseDataset):
         return []
 
     def findings(self) -> list[Finding]:
-        """Returns what there is to say of the data set as a whole; nothing by default.
+        """Returns what there is to say of the data set as a whole.
 
-        A subclass adds its own to those of ``super().findings()``.
+        Here what finding its files told, names of classes that hardly differ, and images that
+        are there twice. A subclass adds its own to those of ``super().findings()``.
         """
-        return []
+        return [*self.listing, *self._alike_names(), *self._same_images()]
+
+    def _alike_names(self) -> list[Finding]:
+        alike: dict[str, list[str]] = {}
+        for name in self.metainfo.get("classes") or ():
+            alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+        cases = [", ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+        text = "classes whose names differ in case or blanks alone: are they one?"
+        return [Finding(WARNING, text, cases)] if cases else []
+
+    def _same_images(self) -> list[Finding]:
+        """Returns what there is to say of images that several records, or links, lead to."""
+        first: dict[tuple[int, int], tuple[str, list[int]]] = {}
+        agreed, torn = [], []
+        for index in range(len(self)):
+            record = self.get_data_info(index)
+            path, labels = str(record["img_path"]), self._known_labels(record)
+            try:
+                status = os.stat(path)  # noqa: PTH116  (a Path for each image costs more)
+            except OSError:  # told elsewhere
+                continue
+            other, its = first.setdefault((status.st_dev, status.st_ino), (path, labels))
+            if its is not labels:
+                (agreed if its == labels else torn).append(f"{path} = {other}")
+        return [
+            Finding(WARNING, f"images that are there twice, with {how} label: {len(cases)}", cases)
+            for how, cases in (("the same", agreed), ("another", torn))
+            if cases
+        ]
+
+    def _known_labels(self, record: dict[str, Any]) -> list[int]:
+        try:
+            return sorted(self.labels_of(record))
+        except DataError:  # a fault of its record
+            return []
 
 
 def unique_classes(names: Iterable[str], source: str = "classes") -> tuple[str, ...]:
@@ -138,7 +180,13 @@ def base_datasets(dataset: Any) -> Iterator[InspectionDataset]:
         yield from base_datasets(dataset.dataset)
 
 
-def require_images(count: int, tried: Path, expected: str, example: str) -> None:
+def require_images(
+    count: int,
+    tried: Path,
+    expected: str,
+    example: str,
+    left_out: Sequence[tuple[Path, str]] = (),
+) -> None:
     """Raises for a data set without any image.
 
     Args:
@@ -146,13 +194,22 @@ def require_images(count: int, tried: Path, expected: str, example: str) -> None
         tried: The folder or list file that was read.
         expected: What should be there.
         example: One path as it should look.
+        left_out: What a walk over the folder passed over.
 
     Raises:
         DataError: ``count`` is zero.
     """
     if count:
         return
-    state = "does not exist" if not tried.exists() else "holds none of them"
+    reason = why_no_file(tried)
+    if reason == MISSING:
+        state = "does not exist"
+    elif reason not in ("", FOLDER):
+        state = f"cannot be read: {reason}"
+    elif not reason and tried.suffix.lower() not in (LIST_SUFFIX, ".json"):
+        state = f"is a file but no list: lists end in {LIST_SUFFIX}"
+    else:
+        state = f"holds none of them ({describe_left_out(left_out)})".replace(" ()", "")
     raise DataError(
         f"found 0 images: {str(tried)!r} {state}. Expected: {expected}, e.g. {example}. "
         "Set data_root (and train, val) in the config."

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from aicore.errors import DataError, did_you_mean
-from aicore.runtime.images import find_images
+from aicore.runtime.images import describe_left_out, find_images
 
 SPLITS = ("train", "val", "test")
 _EXAMPLES = 3
@@ -39,7 +39,7 @@ def find_items(
     label_from: re.Pattern[str] | None = None,
     group_from: re.Pattern[str] | None = None,
     include: str | None = None,
-) -> list[Item]:
+) -> tuple[list[Item], str]:
     """Finds the images below a folder with their class and group, sorted by path.
 
     Args:
@@ -49,6 +49,9 @@ def find_items(
         group_from: As ``label_from``, for the group; by default each image is its own.
         include: Glob that the path has to match from its right end, e.g. ``*.jpg``.
 
+    Returns:
+        The images; and a clause on what else the folder holds, empty if there is nothing to say.
+
     Raises:
         DataError: The folder is missing or holds no image that ``include`` takes, or a pattern
             does not match an image.
@@ -56,7 +59,8 @@ def find_items(
     if not root.is_dir():
         near = [folder.name for folder in root.parent.glob("*/")]
         raise DataError(f"{str(root)!r} is not a folder.{did_you_mean(root.name, near)}")
-    found = [path.relative_to(root).as_posix() for path in find_images(root).files]
+    walk = find_images(root)
+    found = [path.relative_to(root).as_posix() for path in walk.files]
     paths = sorted(path for path in found if include is None or PurePosixPath(path).match(include))
     if not paths:
         raise DataError(
@@ -68,7 +72,7 @@ def find_items(
     else:
         labels = _captures("--label-from", label_from, paths)
     groups = paths if group_from is None else _captures("--group-from", group_from, paths)
-    return list(map(Item, paths, labels, groups))
+    return list(map(Item, paths, labels, groups)), describe_left_out(walk.left_out)
 
 
 def split_items(items: list[Item], shares: dict[str, float], seed: int) -> dict[str, list[Item]]:
@@ -230,9 +234,10 @@ def _line(item: Item, path_only: bool) -> str:
     separator = "\t" if " " in item.path + item.label else " "
     line = item.path if path_only else f"{item.path}{separator}{item.label}"
     tabs = 0 if path_only else separator.count("\t")
-    if line.strip() != line or line.splitlines() != [line] or line.count("\t") != tabs:
+    is_utf8 = line.encode(errors="replace").decode() == line
+    if line.strip() != line or re.search("[\r\n]", line) or line.count("\t") != tabs or not is_utf8:
         raise DataError(
             f"{item.path!r} of class {item.label!r} cannot stand in a list file: rename it, "
-            "without line breaks, tabs, and blanks at its ends."
+            "without line breaks, tabs, and blanks at its ends, in UTF-8."
         )
     return f"{line}\n"

@@ -146,6 +146,11 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
         self._require_known_names(annotations)
         self._require_annotation_files(annotations)
         images = annotations.images
+        self.listing = self.layout.findings(
+            FORMATS[self.annotation_format].suffix,
+            [image.path for image in images],
+            sum(image.missing for image in images),
+        )
         if not self.test_mode and not any(image.boxes or image.fault for image in images):
             raise DataError(
                 f"{annotations.source}: none of its {len(images)} images has an annotation; to "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,7 +21,11 @@ from aicore.runtime.damage import find_damage
 from aicore.runtime.files import FOLDER, MISSING, Walk, walk_files, why_no_file
 from aicore.runtime.headers import SIGNATURES, Header, read_header
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    *(".bmp", ".dib", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif"),
+    *(".tiff", ".webp"),
+)
+"""Of files that are read."""
 NO_IMAGE = "no image by its suffix"
 """Why a walk left a file out, see :func:`images_among`."""
 
@@ -30,6 +35,13 @@ _PIXEL_LIMIT = 2**28  # 16384 x 16384; a colour image of 16 bits is then 1.5 GiB
 _MOST_CHANNELS = 4  # three colours and alpha
 # None, CCITT's three, LZW, JPEG, Deflate, PackBits; others give OpenCV a black image.
 _TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
+_WRITTEN_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# What usually lies beside images: texts, tables, annotations, thumbnails of Windows.
+_COMPANIONS = {
+    *(".csv", ".db", ".html", ".ini", ".json", ".md", ".pdf", ".txt", ".xlsx", ".xml", ".yaml"),
+    ".yml",
+}
+_SHOWN = 5  # suffixes, or other reasons, in a sentence
 _SUFFIXES_OF_16_BIT = (".png", ".tif", ".tiff")
 
 # OpenCV would print a line of its own about each broken file; ImageError says it better.
@@ -138,12 +150,13 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         image: HxW or HxWx3 in BGR order; uint8, or uint16 for png and tif.
 
     Raises:
-        ImageError: The suffix is none of ``IMAGE_SUFFIXES``, the format cannot hold the array, or
-            the file cannot be written.
+        ImageError: Such files are not written, the format cannot hold the array, or the file
+            cannot be written.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        raise ImageError(path, f"{suffix!r} is no image suffix, use one of {_suffix_list()}")
+    if suffix not in _WRITTEN_SUFFIXES:
+        known = " ".join(_WRITTEN_SUFFIXES)
+        raise ImageError(path, f"images are not written as {suffix!r}, use one of {known}")
     # OpenCV would clip 16 bits to 8 without a word.
     if image.dtype != np.uint8 and not (image.dtype == np.uint16 and suffix in _SUFFIXES_OF_16_BIT):
         raise ImageError(
@@ -187,10 +200,33 @@ def find_images(inputs: str | Path | Iterable[str | Path]) -> Walk:
 
 
 def images_among(walk: Walk) -> Walk:
-    """Returns what is left of a walk if files that do not end as images do are left out too."""
+    """Returns what is left of a walk if files that do not end as images do are left out too.
+
+    Texts and tables, which may well lie beside images, are passed over without a word.
+    """
     images = [file for file in walk.files if file.suffix.lower() in IMAGE_SUFFIXES]
-    others = [(file, NO_IMAGE) for file in walk.files if file.suffix.lower() not in IMAGE_SUFFIXES]
+    named = {*IMAGE_SUFFIXES, *_COMPANIONS}
+    others = [(file, NO_IMAGE) for file in walk.files if file.suffix.lower() not in named]
     return Walk(images, walk.left_out + others)
+
+
+def describe_others(files: Sequence[Path]) -> str:
+    """Returns ``6 files are no images (.gif 4, .heic 2)``."""
+    counts = Counter(file.suffix.lower() for file in files).most_common()
+    shown = [f"{suffix or 'no suffix'} {count}" for suffix, count in counts[:_SHOWN]]
+    if len(counts) > _SHOWN:
+        shown.append(f"and {len(counts) - _SHOWN} other suffixes")
+    subject = "1 file is no image" if len(files) == 1 else f"{len(files)} files are no images"
+    return f"{subject} ({', '.join(shown)})"
+
+
+def describe_left_out(left_out: Sequence[tuple[Path, str]]) -> str:
+    """Returns what a walk passed over, as one clause; nothing if there is nothing to say."""
+    others = [path for path, reason in left_out if reason == NO_IMAGE]
+    closed = [f"{str(path)!r} is {reason}" for path, reason in left_out if reason != NO_IMAGE]
+    if len(closed) > _SHOWN:
+        closed[_SHOWN:] = [f"and {len(closed) - _SHOWN} more"]
+    return "; ".join([describe_others(others)] * bool(others) + closed)
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -294,9 +330,10 @@ def _find_images_of(path: Path) -> Walk:
             f"No such file or folder, and no match as a glob: {path}. Give an image, a folder of "
             f"images or a glob such as 'parts/*.png'."
         )
+    left_out = f" ({describe_left_out(images.left_out)})" if images.left_out else ""
     raise DataError(
         f"No image in {path}: {len(walk.files)} files were found there, none ends in "
-        f"{_suffix_list()}. Give a folder or a glob with images, such as "
+        f"{' '.join(IMAGE_SUFFIXES)}{left_out}. Give a folder or a glob with images, such as "
         f"{path if reason == FOLDER else 'parts'}/part_1.png."
     )
 
@@ -339,10 +376,6 @@ def _damaged(data: bytes, damage: str, header: Header | None = None) -> str:
         f"it is cut off or damaged ({len(data)} bytes){': ' if damage else ''}{damage}{kind}; "
         "copy it again or remove it"
     )
-
-
-def _suffix_list() -> str:
-    return " ".join(IMAGE_SUFFIXES)
 
 
 def _lower_first(text: str) -> str:

@@ -17,16 +17,19 @@ from tqdm import tqdm
 
 from aicore.datasets.base import InspectionDataset, require_images, unique_classes
 from aicore.datasets.files import (
+    find_listed,
+    finding_of_strays,
+    findings_of,
+    is_list,
     join_path,
     read_labels,
-    read_lines,
-    relative_below,
-    with_image_suffix,
+    read_list,
 )
 from aicore.datasets.findings import Finding
 from aicore.datasets.headers import fault_of_size, image_size
 from aicore.datasets.masks import MaskFile
-from aicore.errors import ConfigError, DataError
+from aicore.datasets.path_template import PathTemplate
+from aicore.errors import DataError
 from aicore.registry import DATASETS
 from aicore.runtime.files import walk_files
 from aicore.runtime.images import IMAGE_SUFFIXES, images_among
@@ -83,9 +86,11 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
     ) -> None:
         root = join_path(data_root)
         self.root, self.image_root = root, join_path(root, images)
-        self.from_list = split.endswith(".txt")
+        self.from_list = is_list(split)
         self.split = join_path(root if self.from_list else self.image_root, split)
-        self.masks = _check_template(masks if "{" in masks else f"{masks}/{{path}}.png")
+        template = masks if "{" in masks else f"{masks}/{{path}}.png"
+        self.masks = PathTemplate("masks", template, root, self.image_root)
+        self._names_masks = False  # whether lines of the list do
         metainfo = dict(metainfo or {})
         metainfo["classes"] = unique_classes(
             metainfo.get("classes")
@@ -101,13 +106,15 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
 
         ``seg_map_path`` is None where a missing mask means background.
         """
-        pairs = self._from_list() if self.from_list else self._from_folder()
+        pairs, left_out = (self._from_list(), []) if self.from_list else self._from_folder()
         require_images(
             len(pairs),
             self.split,
             expected=f"a list file or a folder with {', '.join(IMAGE_SUFFIXES)}",
             example=f"{self.split}: part_001" if self.from_list else f"{self.split}/part_001.png",
+            left_out=left_out,
         )
+        self.listing = findings_of(left_out)
         missing_is_background = self.mask_format.missing_is_background
         if missing_is_background and not self.test_mode:
             self._require_a_mask([mask for _, mask in pairs])
@@ -128,8 +135,8 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         if not any(mask.is_file() for mask in masks):
             raise DataError(
                 f"{self.split}: none of its {len(masks)} images has a mask, e.g. '{masks[0]}' does "
-                f"not exist. Look at masks = {self.masks!r}; to train, some image has to show a "
-                "defect."
+                f"not exist. Look at masks = {self.masks.template!r}; to train, some image has to "
+                "show a defect."
             )
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -137,6 +144,17 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         return {**super().get_data_info(idx), "mask_format": self.mask_format}
 
     # ---- what checks and samplers ask ----
+
+    def _strays(self) -> list[Finding]:
+        """Returns mask files that belong to no image."""
+        if self._names_masks:  # those of another list are not known here
+            return []
+        below = "" if self.from_list else self.split.relative_to(self.image_root).as_posix()
+        known = [self.get_data_info(index)["seg_map_path"] for index in range(len(self))]
+        masks = [Path(mask) for mask in known if mask]
+        without = len(known) - len(masks)
+        strays = self.masks.of_no_image(masks, IMAGE_SUFFIXES, "" if below == "." else below)
+        return finding_of_strays("mask", strays, without)
 
     def labels_of(self, record: dict[str, Any]) -> list[int]:
         """Returns the indices of the classes that the image's mask shows.
@@ -168,10 +186,10 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         return []
 
     def findings(self) -> list[Finding]:
-        """Returns what is implausible about the masks as a whole, and how much of them counts."""
+        """Adds what is implausible about the masks as a whole, and how much of them counts."""
         masks = {mask or image: figures for (image, mask), figures in self._all_figures.items()}
         found = findings_of_masks(masks, self.mask_format, trains=not self.test_mode)
-        return super().findings() + found
+        return super().findings() + self._strays() + found
 
     def _nothing_but_background(self) -> bool:
         return not any(sum(figures.pixels[1:]) for figures in self._all_figures.values())
@@ -216,26 +234,25 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
 
     # ---- files ----
 
-    def _from_folder(self) -> list[tuple[Path, Path]]:
+    def _from_folder(self) -> tuple[list[tuple[Path, Path]], list[tuple[Path, str]]]:
         walk = images_among(walk_files(self.split))
-        pairs = [(path, self._mask_of(path)) for path in walk.files]
+        pairs = [(path, self.masks.of(path)) for path in walk.files]
         # Masks may lie beside their images: those are no images themselves.
         masks = {mask for image, mask in pairs if mask != image}
-        return [(image, mask) for image, mask in pairs if image not in masks]
+        return [(image, mask) for image, mask in pairs if image not in masks], walk.left_out
 
     def _from_list(self) -> list[tuple[Path, Path]]:
-        if not self.split.is_file():
-            return []
         pairs = []
-        for number, line in enumerate(read_lines(self.split), start=1):
-            if not line.strip():
-                continue
-            name, mask = self._split_line(line.strip(), number)
-            image = self._find_image(name)
-            pairs.append((image, join_path(self.root, mask) if mask else self._mask_of(image)))
+        for number, line in read_list(self.split):
+            place = f"{self.split}, line {number}"
+            name, mask = self._split_line(line, place)
+            image = find_listed(name, place, self.image_root)
+            self._names_masks |= bool(mask)
+            named = find_listed(mask, place, self.root) if mask else self.masks.of(image)
+            pairs.append((image, named))
         return pairs
 
-    def _split_line(self, line: str, number: int) -> tuple[str, str]:
+    def _split_line(self, line: str, place: str) -> tuple[str, str]:
         """Splits a line of a list file into image and mask, which may be empty."""
         if "\t" in line:
             image, _, mask = line.partition("\t")
@@ -245,38 +262,8 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
             return both[1], both[2]
         if " " in line and not line.lower().endswith(IMAGE_SUFFIXES):
             raise DataError(
-                f"{self.split}, line {number}: {line!r} is not of the form '<image>' or '<image>, "
+                f"{place}: {line!r} is not of the form '<image>' or '<image>, "
                 "tab, <mask>'. Lists for segmentation are written by tools/data/split.py "
                 "--paths-only."
             )
         return line, ""
-
-    def _find_image(self, name: str) -> Path:
-        path = self.image_root / name
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            return path
-        return with_image_suffix(path) or path.with_name(path.name + IMAGE_SUFFIXES[0])
-
-    def _mask_of(self, image: Path) -> Path:
-        try:
-            relative = relative_below(image, self.image_root).with_suffix("")
-        except ValueError as error:
-            raise DataError(
-                f"image '{image}' of {self.split} does not lie below '{self.image_root}': give its "
-                "path from there, or its mask too, '<image>, tab, <mask>'."
-            ) from error
-        folder = "" if relative.parent == Path() else relative.parent.as_posix()
-        mask = self.masks.format(path=relative.as_posix(), folder=folder, name=relative.name)
-        # Without a folder, "{folder}/{name}.png" is not meant to be absolute.
-        return join_path(self.root, mask if self.masks.startswith("/") else mask.lstrip("/"))
-
-
-def _check_template(template: str) -> str:
-    try:
-        template.format(path="", folder="", name="")
-    except (KeyError, IndexError, ValueError) as error:
-        raise ConfigError(
-            f"masks = {template!r}: expected a path with {{path}}, or {{folder}} and {{name}}, of "
-            "the image, e.g. 'masks/{path}.png'."
-        ) from error
-    return template

@@ -182,7 +182,7 @@ def test_images_from_elsewhere(root, tmp_path_factory):
     (root / "x.txt").write_text(f"{other / '1.png'}\n")
 
     assert types(open_dataset(root, "x.txt")) == {(other / "1.png").as_posix(): "good"}
-    with pytest.raises(DataError, match=r"1\.png' does not lie below data_root .*masks = "):
+    with pytest.raises(DataError, match=r"1\.png' does not lie below .*masks = "):
         open_dataset(root, "x.txt", masks=MASKS)
 
 
@@ -816,3 +816,84 @@ def test_real_magnetic_tiles():
     assert len(notes(test)) == 4  # masks that mark nothing
     sample = test[next(i for i, r in enumerate(records(test)) if r["gt_label"])]["data_samples"]
     assert tuple(sample.gt_mask.data.shape[1:]) == sample.ori_shape
+
+
+# ---- what is not taken, and what is odd ----
+
+
+def findings(dataset: AnomalyDataset) -> dict[str, str]:
+    """Returns the texts of the findings with their levels."""
+    return {finding.text: finding.level for finding in dataset.findings()}
+
+
+def test_linked_folders_are_read(root):
+    touch(root, "store/s/1.png", "store/g/2.png", "test/dent/3.png", "train/good/4.png")
+    touch(root, "ground_truth/scratch/1_mask.png", "ground_truth/dent/3_mask.png")
+    (root / "test/scratch").symlink_to(root / "store/s")
+    (root / "test/good").symlink_to("../store/g")
+
+    dataset = open_dataset(root, masks=MASKS)
+
+    assert types(dataset) == {
+        "test/dent/3.png": "dent",
+        "test/good/2.png": "good",
+        "test/scratch/1.png": "scratch",
+    }
+    assert findings(dataset) == {}
+    (root / "good").symlink_to(root / "store/g")
+    assert names(open_dataset(root, "good")) == {"good/2.png"}
+
+
+def test_other_files_are_told(root):
+    touch(root, "test/good/1.png", "test/good/2.gif", "test/dent/3.jfif", "test/readme.md")
+
+    dataset = open_dataset(root)
+
+    assert names(dataset) == {"test/good/1.png", "test/dent/3.jfif"}
+    ((text, level),) = findings(dataset).items()
+    assert text.startswith("1 file is no image (.gif 1)")
+    assert level == "warning"
+
+
+def test_masks_that_match_no_image(root):
+    touch(root, "test/good/1.png", "test/dent/2.png", "test/dent/3.png", "val/dent/9.png")
+    touch(root, "ground_truth/dent/2_mask.png", "ground_truth/dent/3.png_mask.png")
+    touch(root, "ground_truth/dent/9_mask.png", "ground_truth/readme.txt")
+
+    free = open_dataset(root, masks=MASKS, masks_required=False)
+
+    (finding,) = free.findings()
+    assert finding.level == "warning"
+    assert finding.text.startswith("1 mask file belongs to no image, while 1 images have none")
+    assert finding.cases == [str(root / "ground_truth/dent/3.png_mask.png")]
+    assert list(findings(open_dataset(root, masks=MASKS)).values()) == ["note"]
+    assert findings(open_dataset(root)) == {}
+
+
+def test_few_good_images_are_told(root):
+    touch(root, *(f"train/good/{index}.png" for index in range(12)))
+
+    assert findings(open_dataset(root, "train", test_mode=False)) == {}
+    for index in range(9):
+        (root / f"train/good/{index}.png").unlink()
+    ((text, level),) = findings(open_dataset(root, "train", test_mode=False)).items()
+    assert text.startswith("3 good images are few to fit on")
+    assert level == "warning"
+    assert findings(open_dataset(root, "train")) == {}
+
+
+def test_lists_of_windows_in_any_case(root):
+    touch(root, "test/good/1.png", "test/dent/2.png")
+    (root / "TEST.TXT").write_bytes(
+        b"test\\good\\1.png\r\ntest\\dent\\2 \r\ntest\\dent\\2.png dent\r\n"
+    )
+    (root / "test.csv").write_text("image,label\ntest\\dent\\2.png,dent\n")
+
+    assert types(open_dataset(root, "TEST.TXT")) == {
+        "test/good/1.png": "good",
+        "test/dent/2.png": "dent",
+    }
+    assert types(open_dataset(root, "test.csv")) == {"test/dent/2.png": "dent"}
+    touch(root, "test.xlsx")
+    with pytest.raises(DataError, match=r"is a file but no list: lists end in \.txt"):
+        open_dataset(root, "test.xlsx")

@@ -257,3 +257,162 @@ def test_the_split_stands_below_the_root(class_folders, tmp_path):
     dataset = open_dataset("set/b", tmp_path)
 
     assert len(dataset) == 12
+
+
+# ---- what is not taken, and what is odd ----
+
+
+def findings(dataset: ClassificationDataset) -> dict[str, str]:
+    """Returns the texts of the findings with their levels."""
+    return {finding.text: finding.level for finding in dataset.findings()}
+
+
+def level_of(dataset: ClassificationDataset, start: str) -> str | None:
+    """Returns the level of the finding that begins so; None if there is none."""
+    return next(
+        (level for text, level in findings(dataset).items() if text.startswith(start)), None
+    )
+
+
+def test_linked_folders_are_read(root):
+    touch(root, "store/lot/1.png", "store/good/2.png", "train/bad/0.png")
+    (root / "train/bad/lot").symlink_to(root / "store/lot")
+    (root / "train/good").symlink_to("../store/good")
+    (root / "train/bad/loop").symlink_to(root / "train")
+
+    dataset = open_dataset("train", str(root))
+
+    assert records(dataset, root) == [
+        ("train/bad/0.png", 0),
+        ("train/bad/lot/1.png", 0),
+        ("train/good/2.png", 1),
+    ]
+    assert (
+        level_of(dataset, "left out, for they cannot be read or were read before: 1") == "warning"
+    )
+
+
+def test_a_folder_linked_into_another_class_counts_once(root):
+    touch(root, "train/bad/lot/1.png", "train/bad/2.png", "train/good/3.png", "train/good/4.png")
+    (root / "train/good/lot").symlink_to(root / "train/bad/lot")
+
+    dataset = open_dataset("train", str(root))
+
+    assert [label for _, label in records(dataset, root)] == [0, 0, 1, 1]
+    assert (
+        level_of(dataset, "left out, for they cannot be read or were read before: 1") == "warning"
+    )
+
+
+def test_other_files_are_told(root):
+    touch(root, "train/a/1.png", "train/a/2.gif", "train/b/3.jfif", "train/b/4.png", "train/5.png")
+    touch(root, "train/a/5.pgm")
+
+    dataset = open_dataset("train", str(root))
+
+    assert [name for name, _ in records(dataset, root)] == [
+        *("train/a/1.png", "train/a/5.pgm", "train/b/3.jfif", "train/b/4.png"),
+    ]
+    assert level_of(dataset, "1 file is no image (.gif 1)") == "warning"
+    assert level_of(dataset, "images that lie in no class folder, and are left out: 1") == "warning"
+
+
+def test_nothing_is_said_of_sound_folders(root):
+    touch(
+        root, "train/a/1.png", "train/a/2.png", "train/b/3.png", "train/b/4.png", "train/readme.md"
+    )
+    assert findings(open_dataset("train", str(root))) == {}
+
+
+def test_a_training_of_one_class_is_refused(root):
+    touch(root, "train/good/1.png", "train/good/2.png", "train/bad/.keep")
+
+    text = "all images are of one class, 'good': there is nothing to learn"
+    assert findings(open_dataset("train", str(root))) == {text: "error"}
+    assert findings(open_dataset("train", str(root), test_mode=True)) == {}
+
+
+def test_a_class_of_one_image(root):
+    touch(root, "train/good/1.png", "train/good/2.png", "train/bad/3.png")
+    assert level_of(open_dataset("train", str(root)), "classes with one image alone") == "warning"
+
+
+def test_one_image_in_two_classes(root):
+    touch(root, "train/good/1.png", "train/good/2.png", "train/bad/3.png", "train/bad/4.png")
+    (root / "train/bad/5.png").symlink_to(root / "train/good/1.png")
+    write_list(root, "train/good/1.png good\ntrain/good/1.png good\ntrain/bad/5.png scratch\n")
+
+    dataset = open_dataset("train", str(root))
+    assert findings(dataset) == {"images that are there twice, with another label: 1": "warning"}
+    from_list = open_dataset("train.txt", str(root), test_mode=True)
+    assert findings(from_list) == {
+        "images that are there twice, with the same label: 1": "warning",
+        "images that are there twice, with another label: 1": "warning",
+    }
+
+
+def test_class_folders_that_differ_in_case_or_blanks(root):
+    touch(root, "train/Good/1.png", "train/Good/2.png", "train/good /3.png", "train/good /4.png")
+
+    (finding,) = open_dataset("train", str(root)).findings()
+
+    assert finding.level == "warning"
+    assert finding.cases == ["'Good', 'good '"]
+
+
+@pytest.mark.parametrize("name", ["train.TXT", "lists/train.Txt"])
+def test_a_list_ends_in_txt_in_any_case(root, name):
+    touch(root, "a/1.png", name)
+    (root / name).write_text("a/1.png bad\n")
+    (root / name).with_name("labels.txt").write_text("good\nbad\n")
+
+    assert records(open_dataset(name, str(root)), root) == [("a/1.png", 1)]
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.xlsx", "train"])
+def test_a_file_that_is_no_list_is_told(root, name):
+    touch(root, name)
+    with pytest.raises(DataError, match=r"is a file but no list: lists end in \.txt"):
+        open_dataset(name, str(root))
+
+
+def test_a_list_of_windows(root):
+    touch(root, "a/part 1.png")
+    write_list(root, "a\\part 1.png\tscratch\r\n.\\a\\part 1.png 0 \r\n")
+
+    assert read_list(root) == [("a/part 1.png", 1), ("a/part 1.png", 0)]
+
+
+def test_a_list_of_another_machine(root):
+    write_list(root, "D:\\data\\1.png good\n")
+    with pytest.raises(DataError, match=r"train\.txt, line 1: .*a path of another machine"):
+        read_list(root)
+
+
+def test_indices_of_another_order_are_refused(root):
+    touch(root, "1.png", "2.png", "3.png", "4.png")
+    write_list(root, "1.png 0\n2.png 1\n3.png good\n4.png scratch\n")
+
+    swapped = open_dataset("train.txt", str(root), metainfo=dict(classes=("scratch", "good")))
+    start = f"2 lines of {root / 'train.txt'} name their class by its index, but classes in"
+    assert level_of(swapped, start) == "error"
+    same = open_dataset("train.txt", str(root), metainfo=dict(classes=("good", "scratch")))
+    assert findings(same) == {}
+
+
+def test_names_are_data(root):
+    names = [
+        "caf\udce9.png",
+        "tab\there.png",
+        "line\nbreak.png",
+        "\x1b[31m.png",
+        "n" * 250 + ".png",
+    ]
+    touch(root, *(f"train/a/{name}" for name in names), "train/b/1.png", "train/b/2.png")
+
+    dataset = open_dataset("train", str(root))
+
+    assert {
+        name.removeprefix("train/a/") for name, label in records(dataset, root) if not label
+    } == {*names}
+    assert findings(dataset) == {}

@@ -26,6 +26,27 @@ def test_an_image_is_listed_once(file):
     assert log.paths() == {"零件 1.png": "it is empty", "b.png": "it is cut off"}
 
 
+@pytest.mark.parametrize(
+    "path", ["tab\there.png", "line\nbreak.png", "\x1b[31m.png", "caf\udce9.png", '"a".png', "\x85"]
+)
+def test_any_name_is_listed_on_a_line_of_its_own(file, path):
+    log = BadImageLog(file, "train", total=100, max_share=None)
+
+    log.add(path, "OpenCV says:\n\tno")
+    log.add("b.png", "it is empty")
+
+    assert log.paths() == {path: "OpenCV says: no", "b.png": "it is empty"}
+    text = file.read_bytes().decode()
+    assert text.count("\n") == 2
+    assert text.count("\t") == 4
+
+
+def test_a_line_that_a_full_disk_cut_off_is_passed_over(file):
+    file.write_text("train\ta.png\tit is empty\ntrain\tb.p")
+
+    assert BadImageLog(file, "train", total=9, max_share=None).paths() == {"a.png": "it is empty"}
+
+
 def test_nothing_listed(file):
     assert BadImageLog(file, "train", total=100, max_share=0.05).paths() == {}
 

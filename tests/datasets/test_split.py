@@ -103,7 +103,7 @@ def test_an_empty_split_is_refused():
 
 def test_class_is_the_first_folder(tmp_path):
     touch(tmp_path, "good/a.png", "good/lot 1/b.JPG", "dent/c.bmp", "dent/notes.txt")
-    assert [(item.path, item.label, item.group) for item in find_items(tmp_path)] == [
+    assert [(item.path, item.label, item.group) for item in find_items(tmp_path)[0]] == [
         ("dent/c.bmp", "dent", "dent/c.bmp"),
         ("good/a.png", "good", "good/a.png"),
         ("good/lot 1/b.JPG", "good", "good/lot 1/b.JPG"),
@@ -112,7 +112,7 @@ def test_class_is_the_first_folder(tmp_path):
 
 def test_class_and_group_from_patterns(tmp_path):
     touch(tmp_path, "MT_Fray/Imgs/exp1_7.jpg", "MT_Fray/Imgs/exp1_7.png", "MT_Free/Imgs/exp2_7.jpg")
-    items = find_items(tmp_path, re.compile("^MT_([^/]+)/"), re.compile(r"_(\d+)\."), "*.jpg")
+    items, _ = find_items(tmp_path, re.compile("^MT_([^/]+)/"), re.compile(r"_(\d+)\."), "*.jpg")
     assert [(item.label, item.group) for item in items] == [("Fray", "7"), ("Free", "7")]
 
 

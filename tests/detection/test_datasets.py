@@ -656,3 +656,112 @@ def test_neu_det():
     assert not split.missing_files()
     without_suffix = [note for note in split.noted() if ".jpg'" in note and "<filename>" in note]
     assert len(without_suffix) == len(split.noted()) == 174
+
+
+# ---- what is not taken ----
+
+LABELLED = {
+    "yolo": ("images", "labels/{path}.txt", "0 .5 .5 .2 .2\n"),
+    "voc": (
+        "JPEGImages",
+        "Annotations/{path}.xml",
+        "<annotation><object><name>spot</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+        "<ymax>9</ymax></bndbox></object></annotation>",
+    ),
+    "labelme": (
+        "images",
+        "images/{path}.json",
+        json.dumps(
+            {
+                "imagePath": "1.png",
+                "shapes": [
+                    {"label": "spot", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"}
+                ],
+            }
+        ),
+    ),
+}
+
+
+def write_labelled(root: Path, kind: str, *names: str) -> dict:
+    """Writes pictures with an annotation each; returns the settings that read them."""
+    images, annotations, text = LABELLED[kind]
+    for name in names:
+        picture(root / images / f"{name}.png")
+        file = root / annotations.format(path=name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (root / "labels.txt").write_text("spot\n")
+    return dict(annotation_format=kind, images=images, annotations=annotations)
+
+
+def read_folder(root: Path, settings: dict, split: str = "train") -> DetectionDataset:
+    return DetectionDataset(split, str(root), serialize_data=False, pipeline=[], **settings)
+
+
+@pytest.mark.parametrize("kind", LABELLED)
+def test_linked_folders_are_read_and_files_without_image_told(tmp_path, kind):
+    settings = write_labelled(tmp_path, kind, "store/1", "train/2", "train/3", "val/4")
+    images = tmp_path / settings["images"]
+    (images / "train/lot").symlink_to(images / "store")
+    annotations = tmp_path / settings["annotations"].format(path="train")
+    folder = annotations.with_suffix("")
+    if kind != "labelme":
+        (folder / "lot").symlink_to(folder.parent / "store")
+    (folder / f"3{annotations.suffix}").rename(folder / f"3_new{annotations.suffix}")
+    (images / "train/5.gif").touch()
+
+    dataset = read_folder(tmp_path, settings)
+
+    names = [Path(dataset.get_data_info(i)["img_path"]).name for i in range(len(dataset))]
+    assert names == ["2.png", "3.png", "1.png"]
+    assert dataset.findings()[:2] == dataset.listing
+    others, strays = dataset.listing
+    assert others.text.startswith("1 file is no image (.gif 1)")
+    assert strays.level == "warning"
+    assert strays.text.startswith("1 annotation file belongs to no image, while 1 images have none")
+    assert strays.cases == [str(folder / f"3_new{annotations.suffix}")]
+    assert read_folder(tmp_path, settings, "val").listing == []
+
+
+@pytest.mark.parametrize("kind", LABELLED)
+def test_lists_of_windows_in_any_case(tmp_path, kind):
+    settings = write_labelled(tmp_path, kind, "train/1", "train/2")
+    lines = f"{settings['images']}\\train\\1.png\r\n\r\ntrain\\2.png \r\n.\\train\\2\r\n"
+    (tmp_path / "TRAIN.TXT").write_bytes(lines.encode())
+
+    dataset = read_folder(tmp_path, settings, "TRAIN.TXT")
+
+    records = [dataset.get_data_info(index) for index in range(len(dataset))]
+    assert [Path(record["img_path"]).name for record in records] == ["1.png", "2.png", "2.png"]
+    assert all(len(record["instances"]) == 1 for record in records)
+    texts = [finding.text for finding in dataset.findings()]
+    assert "images that are there twice, with the same label: 1" in texts
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("C:\\data\\1.png", r"train\.txt, line 1: .* is a path of another machine"),
+        ("train/1.png\tspot", r"train\.txt, line 1: .* holds a tab"),
+    ],
+)
+def test_a_line_that_names_no_image_of_this_machine(tmp_path, line, sentence):
+    settings = write_labelled(tmp_path, "yolo", "train/1")
+    (tmp_path / "train.txt").write_text(line)
+    with pytest.raises(DataError, match=sentence):
+        read_folder(tmp_path, settings, "train.txt")
+    (tmp_path / "images/train.csv").touch()
+    with pytest.raises(DataError, match=r"is a file but no list: lists end in \.txt"):
+        read_folder(tmp_path, settings, "train.csv")
+
+
+def test_images_that_the_annotations_do_not_name_are_told(root):
+    picture(root / "images/train/d.png")
+    (root / "images/train/e.gif").touch()
+
+    pictures, unnamed = DetectionDataset("train", str(root), serialize_data=False).listing
+
+    assert pictures.text.startswith("1 file is no image (.gif 1)")
+    assert (unnamed.level, unnamed.cases) == ("note", [str(root / "images/train/d.png")])
+    assert unnamed.text == "images of the folder that the annotations do not name, left out: 1"

@@ -370,7 +370,7 @@ def test_write_refuses_what_the_format_cannot_hold(tmp_path):
         ("a.jpg", deep, "cannot hold uint16"),
         ("a.bmp", deep, "cannot hold uint16"),
         ("a.png", deep.astype(np.float32), "cannot hold float32"),
-        ("a.gif", picture(), "'.gif' is no image suffix"),
+        ("a.gif", picture(), "images are not written as '.gif'"),
         ("a.png", np.zeros((4, 4, 7), np.uint8), "shape (4, 4, 7)"),
         ("none/a.png", picture(), "no such file"),
     ]:

@@ -86,7 +86,7 @@ def main() -> None:
     val, test = arguments.val_share, arguments.test_share
     shares = dict(zip(SPLITS, (1 - val - test, val, test), strict=True))
     shares = {name: share for name, share in shares.items() if share}
-    items = find_items(
+    items, left_out = find_items(
         arguments.images, arguments.label_from, arguments.group_from, arguments.include
     )
     splits = split_items(items, shares, arguments.seed)
@@ -99,7 +99,7 @@ def main() -> None:
     rows = [[label, *map(str, row)] for label, *row in zip(labels, *counts.values(), strict=True)]
     total = ["all", *(str(sum(column)) for column in counts.values())]
     say("\n".join(table([["", *splits], *rows, total])))
-    for sentence in doubts(splits):
+    for sentence in [f"{left_out}."] * bool(left_out) + doubts(splits):
         say(f"warning: {sentence}")
     say(f"\nwritten: {', '.join(map(str, files))}\nin the config:")
     say(f"    data_root = {arguments.images.resolve().as_posix()!r}")

@@ -19,13 +19,15 @@ class Format(NamedTuple):
     """Where the images usually lie."""
     annotations: str
     """Where the annotations usually lie."""
+    suffix: str = ""
+    """Of the annotation file of each image; empty where one file is for all."""
 
 
 FORMATS = {
     "coco": Format(coco.read, "images/{split}", "annotations/{split}.json"),
-    "voc": Format(voc.read, "JPEGImages", "Annotations/{path}.xml"),
-    "yolo": Format(yolo.read, "images", "labels/{path}.txt"),
-    "labelme": Format(labelme.read, "", "{path}.json"),
+    "voc": Format(voc.read, "JPEGImages", "Annotations/{path}.xml", voc.SUFFIX),
+    "yolo": Format(yolo.read, "images", "labels/{path}.txt", yolo.SUFFIX),
+    "labelme": Format(labelme.read, "", "{path}.json", labelme.SUFFIX),
 }
 
 

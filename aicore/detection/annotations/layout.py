@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 
 from aicore.datasets.base import require_images
 from aicore.datasets.files import (
+    find_listed,
+    finding_of_strays,
+    findings_of,
+    is_list,
     join_path,
-    read_lines,
-    relative_below,
-    with_image_suffix,
+    read_list,
 )
+from aicore.datasets.findings import NOTE, Finding
+from aicore.datasets.path_template import PathTemplate
 from aicore.errors import ConfigError, DataError
-from aicore.runtime.files import walk_files
+from aicore.runtime.files import Walk, walk_files
 from aicore.runtime.images import IMAGE_SUFFIXES, images_among
+
+_NAME_LISTS = ("classes.txt", "labels.txt")
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Layout:
     @property
     def from_list(self) -> bool:
         """Whether the split is a list file."""
-        return self.split.endswith(".txt")
+        return is_list(self.split)
 
     @property
     def split_name(self) -> str:
@@ -85,56 +93,72 @@ class Layout:
         Raises:
             DataError: The image lies elsewhere than below ``images``.
         """
-        try:
-            relative = without_suffix(relative_below(image, self.image_root))
-        except ValueError as error:
-            raise DataError(
-                f"image '{image}' of {self.source} does not lie below '{self.image_root}': set "
-                "images in the config to a folder above all images of the list."
-            ) from error
-        template = self.annotations
+        return self._template(suffix).of(image)
+
+    def _template(self, suffix: str) -> PathTemplate:
+        name = self.split_name.replace("{", "{{").replace("}", "}}")
+        template = self.annotations.replace("{split}", name)
         if "{path}" not in template and "{name}" not in template:
             template = f"{template}/{{path}}{suffix}"
-        folder = "" if relative.parent == Path() else relative.parent.as_posix()
-        file = template.format(
-            split=self.split_name, path=relative.as_posix(), folder=folder, name=relative.name
-        )
-        # Without a folder, "{folder}/{name}.xml" is not meant to be absolute.
-        return join_path(self.root, file if self.annotations.startswith("/") else file.lstrip("/"))
+        return PathTemplate("annotations", template, self.root, self.image_root)
 
     def find_images(self) -> list[Path]:
         """Returns the images of the list file in its order, or of the folder, sorted.
 
         Raises:
-            DataError: There is none.
+            DataError: There is none, or a line of the list names no image of this machine.
         """
-        images = self._from_list() if self.from_list else self._from_folder()
+        images = self._from_list() if self.from_list else self._walk.files
         require_images(
             len(images),
             self.source,
             expected=f"a list file or a folder with {', '.join(IMAGE_SUFFIXES)}",
             example=f"{self.source}: part_001" if self.from_list else f"{self.source}/part_001.png",
+            left_out=() if self.from_list else self._walk.left_out,
         )
         return images
 
-    def _from_folder(self) -> list[Path]:
-        return images_among(walk_files(self.source)).files
+    @cached_property
+    def _walk(self) -> Walk:
+        return images_among(walk_files(self.source))
 
     def _from_list(self) -> list[Path]:
-        if not self.source.is_file():
+        images = []
+        for number, line in read_list(self.source):
+            place = f"{self.source}, line {number}"
+            if "\t" in line:
+                raise DataError(f"{place}: {line!r} holds a tab; expected an image's path alone.")
+            # Relative to images, else to the root, as YOLO writes its lists.
+            images.append(find_listed(line, place, self.image_root, self.root))
+        return images
+
+    def findings(self, suffix: str, images: Sequence[Path], without: int) -> list[Finding]:
+        """Returns what there is to say of files that are passed over.
+
+        Args:
+            suffix: Of the annotation file of each image; empty where one file is for all.
+            images: Those of the split.
+            without: Number of them that have no annotation file.
+        """
+        if not suffix:
+            return self._unnamed(images)
+        findings = [] if self.from_list else findings_of(self._walk.left_out)
+        below = "" if self.from_list or "{split}" in self.images else self.split
+        template = self._template(suffix)
+        known = list(map(template.of, images))
+        folders = {file.parent for file in known} - {self.root}
+        strays = template.of_no_image(known, (suffix,), below)
+        # Lists and names of classes are text files too.
+        others = {self.source, *(folder / name for folder in folders for name in _NAME_LISTS)}
+        strays = [file for file in strays if file.parent in folders and file not in others]
+        return findings + finding_of_strays("annotation", strays, without)
+
+    def _unnamed(self, images: Sequence[Path]) -> list[Finding]:
+        """Returns what there is to say of images that the one annotation file does not name."""
+        if "{split}" not in self.images:  # other splits may have them
             return []
-        lines = (line.strip() for line in read_lines(self.source))
-        return [self._find(line) for line in lines if line]
-
-    def _find(self, name: str) -> Path:
-        """Returns the image of a line: a path in ``images``, else in ``root`` (YOLO's lists)."""
-        path = self.image_root / name
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            other = self.root / name
-            return other if not path.is_file() and other.is_file() else path
-        return with_image_suffix(path) or path
-
-
-def without_suffix(path: Path) -> Path:
-    """Returns a path without the suffix of an image; a name such as ``part.7`` stays whole."""
-    return path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
+        walk = images_among(walk_files(self.image_root))
+        named = {join_path(path) for path in images}
+        others = [str(path) for path in walk.files if join_path(path) not in named]
+        text = f"images of the folder that the annotations do not name, left out: {len(others)}"
+        return findings_of(walk.left_out) + ([Finding(NOTE, text, others)] if others else [])
