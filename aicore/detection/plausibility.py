@@ -72,7 +72,7 @@ def _remarks(annotations: Annotations) -> Iterator[Finding]:
         for remark in image.remarks:
             places.setdefault(remark, []).append(str(image.source))
     for remark, files in places.items():
-        yield Finding(NOTE, f"{len(files)} x {remark}", files[:_MOST_CASES])
+        yield Finding(NOTE, f"{remark}: {len(files)}", files[:_MOST_CASES])
 
 
 def _ignored(boxes: list[_Sound], objects: list[_Sound], training: bool) -> Iterator[Finding]:

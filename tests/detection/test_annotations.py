@@ -592,7 +592,7 @@ def test_key_points_of_yolo(root, line, shape):
 
     assert [box.corners for box in image.boxes[:2]] == [pytest.approx((18, 12, 42, 28))] * 2
     assert "has 6 columns, expected" in image.boxes[2].fault
-    assert image.remarks == ["a line with key points, which are passed over"]
+    assert image.remarks == ["lines with key points, which are passed over"]
 
 
 @pytest.mark.parametrize(
@@ -759,7 +759,7 @@ def test_names_of_its_own_of_labelme(root):
     assert ignored == Box(0, "", (1, 2, 3, 4), ignored=True)
     assert ignored.labels(found.classes) == ("dent", "spot")
     assert [box.labels(found.classes) for box in others] == [["spot"], ["dent"]]
-    assert found.images[0].remarks == ["a shape called _background_, which is no object"]
+    assert found.images[0].remarks == ["shapes called _background_, which are no objects"]
     write(root, "labels.txt", "__ignore__\n_background_\nspot\ndent\n")
     assert read("labelme", root).classes == ("spot", "dent")
 

@@ -383,7 +383,7 @@ def test_what_is_ignored_in_every_class(root):
     expected = [("dent", 0), ("spot", 0), ("dent", 1), ("spot", 1)]
     assert content(open_result(settings)) == [(f"{root}/images/2.png", SIZE, expected)]
     assert summary.dropped == {
-        "a shape called _background_, which is no object": [f"{root}/images/2.json"]
+        "shapes called _background_, which are no objects": [f"{root}/images/2.json"]
     }
 
 

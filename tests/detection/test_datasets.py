@@ -651,6 +651,7 @@ def test_neu_det():
         "pitted_surface": 430,
         "rolled-in_scale": 608,
         "scratches": 525,
+        "(no label)": 4,
     }
     assert not split.faulty()
     assert not split.missing_files()

@@ -129,10 +129,12 @@ def test_faulty_boxes_and_other_classes_are_not_looked_at():
 
 def test_what_a_reader_passes_over():
     images = [
-        AnnotatedImage(Path(f"{name}.png"), SIZE, Path(f"{name}.txt"), remarks=["a shape"])
+        AnnotatedImage(
+            Path(f"{name}.png"), SIZE, Path(f"{name}.txt"), remarks=["shapes passed over"]
+        )
         for name in "ab"
     ]
 
     (finding,) = findings_of(Annotations(Path("all"), (), images, "line"), ())
 
-    assert finding == (NOTE, "2 x a shape", ["a.txt", "b.txt"])
+    assert finding == (NOTE, "shapes passed over: 2", ["a.txt", "b.txt"])

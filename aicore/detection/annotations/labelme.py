@@ -78,7 +78,7 @@ def _take(content: LabelmeFile, image: AnnotatedImage) -> AnnotatedImage:
     image.size = stated_size(content.height, content.width)
     for number, shape in enumerate(content.shapes):
         if shape.get("label") == LABELME_BACKGROUND:
-            image.remarks.append(f"a shape called {LABELME_BACKGROUND}, which is no object")
+            image.remarks.append(f"shapes called {LABELME_BACKGROUND}, which are no objects")
         else:
             image.boxes.append(_box(number, shape))
     return image

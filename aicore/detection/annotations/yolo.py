@@ -65,7 +65,7 @@ def read(layout: Layout) -> Annotations:
             # The boxes of an image that cannot be read stay in shares: their number counts.
             image.boxes.append(_box(number, columns, keypoints or 0, classes, image.size or (1, 1)))
             if keypoints and len(columns) == _BOX + keypoints:
-                image.remarks.append("a line with key points, which are passed over")
+                image.remarks.append("lines with key points, which are passed over")
     return Annotations(layout.source, classes, images, "line")
 
 
