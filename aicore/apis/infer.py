@@ -12,12 +12,14 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from aicore.apis.setup import default_work_dir
 from aicore.engine.checkpoint import config_for_checkpoint, read_checkpoint
 from aicore.engine.inferencer import Inferencer
+from aicore.engine.memory import is_out_of_memory
 from aicore.errors import ConfigError, shown
 from aicore.runtime.images import describe_left_out, find_images, write_image
 from aicore.runtime.locks import lock_folder
@@ -109,10 +111,17 @@ def _infer_images(
         zip(files, names, stream, strict=True), total=len(files), desc="images", disable=None
     ):
         if record["inspected"]:
-            write_image(folder / f"{name}.png", inferencer.task.draw(image, record))
-            _write_maps(inferencer.task, record, folder, name)
-            if cam:
-                write_image(folder / f"{name}_cam.png", inferencer.activation_map(file))
+            try:
+                write_image(folder / f"{name}.png", inferencer.task.draw(image, record))
+                _write_maps(inferencer.task, record, folder, name)
+                if cam:
+                    write_image(folder / f"{name}_cam.png", inferencer.activation_map(file))
+            except (MemoryError, RuntimeError, cv2.error) as error:
+                if not is_out_of_memory(error):
+                    raise
+                tqdm.write(
+                    f"warning: there is not enough memory to draw {shown(file)}", file=sys.stderr
+                )
         yield record
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -25,13 +26,16 @@ from aicore.engine.checkpoint import (
     load_weights,
     read_checkpoint,
 )
-from aicore.errors import ConfigError, ImageError
+from aicore.engine.memory import is_out_of_memory
+from aicore.errors import ConfigError, DataError, ImageError
 from aicore.registry import MODELS, explain_build_errors
 from aicore.runtime.images import find_images, read_image, to_eight_bit_scale
 from aicore.task import build_task, inspection_record
 from aicore.visualization.drawing import to_display
 
 ImageInput = str | Path | np.ndarray
+
+_BLANK = np.zeros((32, 32), np.uint8)  # in place of an image that is not inspected
 
 
 class Inferencer(BaseInferencer):
@@ -107,20 +111,13 @@ class Inferencer(BaseInferencer):
     ) -> Iterator[tuple[np.ndarray, BaseDataElement, dict[str, Any]]]:
         """Yields image (HxWx3 uint8, BGR), data sample and record of one input after the other.
 
-        Only one batch is held in memory, however many images there are.
+        Only one batch is held in memory, however many images there are. A file that cannot be
+        read, that the pipeline refuses or that the memory does not suffice for is not inspected.
         """
         inputs = iter(self._inputs_to_list(inputs))
         while chunk := list(islice(inputs, batch_size)):
-            images, reasons = zip(*map(self._read, chunk), strict=True)
-            batch = [
-                self.pipeline({"img_path": self._name(item), "img": image})
-                for item, image in zip(chunk, images, strict=True)
-            ]
-            samples = self.forward(self.collate_fn(batch))
-            for image, reason, sample in zip(images, reasons, samples, strict=True):
-                if reason is not None:
-                    sample.set_metainfo({"not_inspected": reason})
-                yield self._shown(image), sample, inspection_record(self.task, sample, self.classes)
+            for image, sample in self._predict(chunk):
+                yield image, sample, inspection_record(self.task, sample, self.classes)
 
     def visualize(self, inputs: list, preds: list, draw: bool = True) -> list[np.ndarray]:
         """Returns the inputs with their predictions drawn on them."""
@@ -136,6 +133,37 @@ class Inferencer(BaseInferencer):
             preds = [inspection_record(self.task, sample, self.classes) for sample in preds]
         return {"predictions": preds, "visualization": visualization}
 
+    def _predict(self, chunk: list[ImageInput]) -> list[tuple[np.ndarray, BaseDataElement]]:
+        """Returns what is shown of each input, and its data sample.
+
+        Where an image costs the batch, each is tried alone.
+        """
+        try:
+            images, reasons = zip(*map(self._read, chunk), strict=True)
+            samples = self._forward(chunk, images)
+            shown = [self._shown(image) for image in images]
+        except (DataError, MemoryError, RuntimeError, cv2.error) as error:
+            reason = _why_not(error)
+            if reason is None or not all(isinstance(item, str | Path) for item in chunk):
+                raise
+            if len(chunk) > 1:
+                return [pair for item in chunk for pair in self._predict([item])]
+            shown, reasons = [to_display(_BLANK)], [reason]
+            samples = self._forward(chunk, [_BLANK])
+        for sample, reason in zip(samples, reasons, strict=True):
+            if reason is not None:
+                sample.set_metainfo({"not_inspected": reason})
+        return list(zip(shown, samples, strict=True))
+
+    def _forward(
+        self, chunk: list[ImageInput], images: Sequence[np.ndarray]
+    ) -> list[BaseDataElement]:
+        batch = [
+            self.pipeline({"img_path": self._name(item), "img": image})
+            for item, image in zip(chunk, images, strict=True)
+        ]
+        return self.forward(self.collate_fn(batch))
+
     def _read(self, item: ImageInput) -> tuple[np.ndarray, str | None]:
         """Returns the image as it is in the file, or a black one and why it cannot be read."""
         if isinstance(item, np.ndarray):
@@ -143,7 +171,7 @@ class Inferencer(BaseInferencer):
         try:
             return read_image(item, channels=3), None
         except ImageError as error:
-            return np.zeros((32, 32), np.uint8), error.reason
+            return _BLANK, error.reason
 
     def _shown(self, image: np.ndarray) -> np.ndarray:
         """Returns an input as HxWx3 uint8 BGR, as bright as the model sees it."""
@@ -185,6 +213,15 @@ class Inferencer(BaseInferencer):
 
     def _init_visualizer(self, cfg: Config) -> None:
         return None  # the task draws
+
+
+def _why_not(error: Exception) -> str | None:
+    """Returns why an image is not inspected; None for an error that is none of the image's."""
+    if isinstance(error, DataError):
+        return str(error).rstrip(".")
+    if is_out_of_memory(error):
+        return "there is not enough memory to inspect it; cut it into smaller images"
+    return None
 
 
 def _require_device(device: str | None) -> None:

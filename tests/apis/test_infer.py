@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from aicore.apis import infer
 from aicore.apis.infer import _unique_names
@@ -261,6 +263,62 @@ def test_names_may_hold_any_byte(trained, tmp_path):
 
 
 # ---- what is finished is kept ----
+
+
+OUT_OF_MEMORY = (
+    MemoryError(),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    torch.OutOfMemoryError("CUDA out of memory."),
+)
+
+
+@pytest.mark.parametrize("error", [*OUT_OF_MEMORY, DataError("Too bright.")])
+def test_an_image_that_cannot_be_inspected_costs_itself_only(
+    trained, images, tmp_path, monkeypatch, error
+):
+    forward, out = Inferencer.forward, tmp_path / "out"
+
+    def forward_small(self, batch):
+        if any(sample.img_path.endswith("wide.jpg") for sample in batch["data_samples"]) and any(
+            sample.ori_shape != (32, 32) for sample in batch["data_samples"]
+        ):
+            raise error
+        return forward(self, batch)
+
+    monkeypatch.setattr(Inferencer, "forward", forward_small)
+
+    records = infer(trained.config, trained.checkpoint, [images], out=out, device="cpu")
+
+    assert json.loads((out / "predictions.json").read_text(encoding="utf-8")) == records
+    assert [record["inspected"] for record in records] == [True, False, True, False]
+    assert re.match("there is not enough memory|Too bright$", records[3]["reason"])
+    assert {file.name for file in out.glob("*.png")} == {"parts_a.png", "more_a.png"}
+
+
+def test_another_error_of_the_network_is_none_of_an_image(trained, images, tmp_path, monkeypatch):
+    def fail(self, batch):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Inferencer, "forward", fail)
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        infer(trained.config, trained.checkpoint, [images], out=tmp_path / "out", device="cpu")
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_record(
+    trained, images, tmp_path, monkeypatch, capsys
+):
+    def fail(self, image, record):
+        raise MemoryError
+
+    monkeypatch.setattr(TASKS.get("Classification"), "draw", fail)
+
+    records = infer(
+        trained.config, trained.checkpoint, [images], out=tmp_path / "out", device="cpu"
+    )
+
+    assert sum(record["inspected"] for record in records) == 3
+    assert "not enough memory to draw" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
