@@ -30,6 +30,7 @@ from aicore.engine.checkpoint import (
     plain_values,
     prepare_resume,
     read_checkpoint,
+    require_same_inputs,
     write_checkpoint,
 )
 from aicore.engine.distributed import (
@@ -335,10 +336,11 @@ class Runner(BaseRunner):
             lambda: self._read(filename, map_location), self._group
         )
         if self._resume:
-            metainfo = getattr(self.train_dataloader.dataset, "metainfo", None)
-            prepare_resume(checkpoint, filename, self.cfg, metainfo)
+            prepare_resume(checkpoint, filename)
             if isinstance(self.train_loop, TrainLoop):
                 self.train_loop.take_up(checkpoint, filename)
+            metainfo = getattr(self.train_dataloader.dataset, "metainfo", None)
+            require_same_inputs(checkpoint, filename, self.cfg, metainfo)
             self._go_to_position(checkpoint)
         # MMEngine's resume would run a config text found here as python.
         checkpoint["meta"].pop("config", None)

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from aicore.engine.checkpoint.content import check_training_state, wrong_entry
-from aicore.engine.checkpoint.inputs import require_same_inputs
 from aicore.errors import CheckpointError
 
 
-def prepare_resume(
-    checkpoint: dict[str, Any], source: str, config: Config, metainfo: Mapping[str, Any] | None
-) -> None:
-    """Makes sure that a checkpoint is of a training like this one.
+def prepare_resume(checkpoint: dict[str, Any], source: str) -> None:
+    """Makes sure that a checkpoint's entries for a resume are what they should be.
 
     The best weights so far, which it names, are looked for beside it, wherever it lies by now.
 
     Args:
         checkpoint: What :func:`aicore.engine.checkpoint.read_checkpoint` returned.
         source: The file's name.
-        config: The config of the training.
-        metainfo: What is known of its data set, perhaps with ``classes``.
 
     Raises:
-        CheckpointError: Its training saw other images or had other classes, or an entry has
-            another type or value than it should.
+        CheckpointError: An entry has another type or value than it should.
     """
     check_training_state(checkpoint, source)
-    require_same_inputs(checkpoint, source, config, metainfo)
     info = checkpoint.get("message_hub", {}).get("runtime_info", {})
     if "best_ckpt" in info:
         info["best_ckpt"] = str(Path(source).with_name(Path(info["best_ckpt"]).name))

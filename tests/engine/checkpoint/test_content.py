@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
 from aicore.engine.checkpoint import (
@@ -70,7 +69,7 @@ def changed(place: str, value: object) -> dict:
 
 def resumed(path) -> None:
     checkpoint = read_checkpoint(path)
-    prepare_resume(checkpoint, str(path), Config({}), None)
+    prepare_resume(checkpoint, str(path))
     require_resumable(checkpoint, str(path), length=3, schedulers=1)
 
 
