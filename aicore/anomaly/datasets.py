@@ -180,12 +180,17 @@ class AnomalyDataset(InspectionDataset):
     def _listed(self) -> list[Listed]:
         """Returns the images of all splits, each once, without masks and ROIs among them."""
         found: dict[Path, Listed] = {}
+        again = []
         self.listing = []
         for split in self.splits:
             items, left_out = list_images(split, self.root, self.types, self.rows)
             self.listing += findings_of(left_out)
             for item in items:
-                found.setdefault(item.path, item)
+                if found.setdefault(item.path, item) is not item:
+                    again.append(f"{item.path} ({item.type}, {found[item.path].type})")
+        if again:
+            text = f"images that are listed again, and count once, as listed first: {len(again)}"
+            self.listing.append(Finding(WARNING, text, again))
         listed = list(found.values())
         no_images = {self.one_roi} if self.one_roi else set()
         for template in (self.masks, self.roi):

@@ -870,6 +870,18 @@ def test_masks_that_match_no_image(root):
     assert findings(open_dataset(root)) == {}
 
 
+def test_images_that_are_listed_again_are_told(root):
+    touch(root, "a/1.png", "a/2.png")
+    (root / "x.txt").write_text("a/1.png good\na/2.png good\na/1.png dent\n")
+
+    dataset = open_dataset(root, "x.txt")
+
+    assert types(dataset) == {"a/1.png": "good", "a/2.png": "good"}
+    (finding,) = dataset.listing
+    assert finding.text == "images that are listed again, and count once, as listed first: 1"
+    assert finding.cases == [f"{root / 'a/1.png'} (dent, good)"]
+
+
 def test_few_good_images_are_told(root):
     touch(root, *(f"train/good/{index}.png" for index in range(12)))
 

@@ -33,6 +33,20 @@ def images(trained, tmp_path):
     return folder
 
 
+def test_what_is_no_image_is_told(trained, images, tmp_path, capsys):
+    (images / "more/b.gif").touch()
+    (images / "notes.txt").touch()
+    os.mkfifo(images / "pipe.png")
+
+    records = infer(trained.config, trained.checkpoint, images, out=tmp_path / "out", device="cpu")
+
+    assert len(records) == 4
+    warning = f"warning: 1 file is no image (.gif 1); {str(images / 'pipe.png')!r} is a named pipe"
+    assert warning in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"No image in .*1 files were found.*\(1 file is no image"):
+        infer(trained.config, trained.checkpoint, images / "more/*.gif", out=tmp_path / "out")
+
+
 def test_pictures_and_records_of_a_folder(trained, images, tmp_path):
     out = tmp_path / "new" / "out"
 

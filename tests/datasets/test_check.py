@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from aicore.datasets.base import InspectionDataset
-from aicore.datasets.check import check_config, read_split
+from aicore.datasets.check import Problem, Report, check_config, read_split
 from aicore.datasets.check.pictures import Picture, look_at
 from aicore.datasets.check.similarity import connected, near_pairs
 from aicore.datasets.findings import NOTE, Finding
@@ -293,6 +293,10 @@ def test_the_report_shows_five_cases_and_the_json_all(plates, tmp_path):
     assert content["error"] == 1
     assert content["splits"]["train"]["images"] == 8
     assert len(content["problems"][0]["cases"]) == 8
+    odd = Report("caf\udce9.py", {}, [Problem("note", "train", "a name", ["caf\udce9.png"])])
+    odd.write(tmp_path / "odd.json")
+    content = json.loads((tmp_path / "odd.json").read_text(encoding="utf-8"))
+    assert content["problems"][0]["cases"] == ["caf\udce9.png"]  # no name is too odd for it
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
         report.write(tmp_path / "file" / "dataset_check.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from aicore.datasets.check.records import NO_LABEL
 from aicore.datasets.findings import LEVELS
 from aicore.errors import ConfigError
+from aicore.runtime.files import as_json, atomic_write
 
 _EXAMPLES = 5  # shown of each problem; the JSON has all
 _MOST_CLASSES = 30  # shown in the table
@@ -116,12 +116,10 @@ class Report:
             ConfigError: The file cannot be written.
         """
         content: dict[str, Any] = {level: len(self.of_level(level)) for level in LEVELS}
-        text = json.dumps(
-            {**content, **asdict(self)}, indent=2, ensure_ascii=False, allow_nan=False
-        )
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+            with atomic_write(file) as stream:
+                stream.write(as_json({**content, **asdict(self)}, indent=2))
         except OSError as error:
             raise ConfigError(
                 f"{str(file)!r} cannot be written: {error.strerror}. Give another folder as --out."
