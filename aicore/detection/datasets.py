@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,7 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
         self._index = {name: index for index, name in enumerate(metainfo["classes"])}
         self._wrong_sizes: dict[str, str] | None = None
         self._implausible: list[Finding] = []
+        self._without_file = 0  # images that have no annotation file
         super().__init__(
             data_root=str(self.layout.root),
             data_prefix={},
@@ -146,11 +148,7 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
         self._require_known_names(annotations)
         self._require_annotation_files(annotations)
         images = annotations.images
-        self.listing = self.layout.findings(
-            FORMATS[self.annotation_format].suffix,
-            [image.path for image in images],
-            sum(image.missing for image in images),
-        )
+        self._without_file = sum(image.missing for image in images)
         if not self.test_mode and not any(image.boxes or image.fault for image in images):
             raise DataError(
                 f"{annotations.source}: none of its {len(images)} images has an annotation; to "
@@ -196,8 +194,11 @@ class DetectionDataset(InspectionDataset, BaseDetDataset):
         return record.get("notes", []) + (self._size_of(record) if self.faults == "drop" else [])
 
     def findings(self) -> list[Finding]:
-        """Returns what is implausible in the boxes, and what is worth knowing of them."""
-        return super().findings() + self._implausible
+        """Adds what is passed over, implausible in the boxes, or worth knowing of them."""
+        paths = [Path(self.get_data_info(index)["img_path"]) for index in range(len(self))]
+        suffix = FORMATS[self.annotation_format].suffix
+        files = self.layout.findings(suffix, paths, self._without_file)
+        return [*files, *super().findings(), *self._implausible]
 
     def _size_of(self, record: dict[str, Any]) -> list[str]:
         """Returns the sentence on an image of another size than its annotation states, if it is."""
