@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,9 @@ from aicore.runtime.files import why_no_file
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _TIFF_SIZE = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
 _LIMIT_LOCK = threading.Lock()
+
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error)
+"""What Pillow raises of files that are damaged, or no pictures."""
 
 
 def open_picture(path: str | Path | BinaryIO) -> Image.Image:
@@ -46,7 +50,7 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
                 image.getexif().get(ExifTags.Base.Orientation) in _TURNED
             )
             return (width, height) if turned else (height, width)
-    except (OSError, SyntaxError, ValueError):
+    except PILLOW_ERRORS:
         return None
 
 

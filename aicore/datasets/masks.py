@@ -7,7 +7,6 @@ the file's palette, and soft edges are cut at half of white.
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Mapping, Sequence, Set
 from enum import Enum
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aicore.datasets.findings import NOTE, WARNING, Finding
-from aicore.datasets.headers import open_picture
+from aicore.datasets.headers import PILLOW_ERRORS, open_picture
 from aicore.errors import DataError, ImageError
 from aicore.runtime.damage import find_damage
 from aicore.runtime.headers import read_header
@@ -116,8 +115,8 @@ class MaskFile:
             raise self._unreadable(error.reason) from error
         except UnidentifiedImageError as error:
             raise self._unreadable("it is not an image") from error
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-            raise self._unreadable(str(error).splitlines()[0]) from error
+        except PILLOW_ERRORS as error:
+            raise self._unreadable(f"it is damaged: {error}".splitlines()[0]) from error
         self.is_white_first = self._is_white_first()
         if self.is_white_first:
             self.oddities.add(Oddity.WHITE_FIRST)

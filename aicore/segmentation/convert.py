@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,7 +37,7 @@ from aicore.datasets.conversion import (
     write_lines,
     write_whole,
 )
-from aicore.datasets.headers import image_size, open_picture
+from aicore.datasets.headers import PILLOW_ERRORS, image_size, open_picture
 from aicore.errors import DataError
 from aicore.evaluation.areas import decode_mask
 from aicore.runtime.images import write_image
@@ -195,10 +196,13 @@ def _image_of(
     """
     path = relative_path(file, root)
     try:
-        return Annotated(path, agreed_size(stated_size(*stated), image_size(file)))
+        image = Annotated(path, agreed_size(stated_size(*stated), image_size(file)))
     except ValueError as error:
         summary.drop(f"an image: {error}", path, wanted=bool(shapes))
         return None
+    if not file.is_file():
+        summary.change("the image file does not exist (see --images)", path)
+    return image
 
 
 def _choose_classes(asked: Sequence[str] | None, there: list[str], source: Path) -> list[str]:
@@ -225,6 +229,9 @@ def _write(
     """Writes all masks, then the lists; nothing if it fails on the way."""
     refuse_reserved_name(name)
     images.sort(key=lambda image: image.path)
+    twice = next((a.path for a, b in pairwise(images) if a.path == b.path), None)
+    if twice is not None:
+        raise DataError(f"{twice} is listed twice: leave one of its annotation files.")
     files = [f"masks/{PurePosixPath(image.path).with_suffix('.png')}" for image in images]
     lists = {
         "labels.txt": [BACKGROUND, *classes],
@@ -342,11 +349,12 @@ def _paste(encoded: object, corner: np.ndarray, size: tuple[int, int]) -> np.nda
         raise ValueError("its mask is no base64 text") from error
     try:
         with open_picture(io.BytesIO(data)) as picture:
-            if picture.height > size[0] or picture.width > size[1]:
-                raise ValueError("its mask is larger than the image")
-            part = np.asarray(picture.convert("L")) > 0
-    except (OSError, SyntaxError) as error:
+            is_small = picture.height <= size[0] and picture.width <= size[1]
+            part = np.asarray(picture.convert("L")) > 0 if is_small else None
+    except PILLOW_ERRORS as error:
         raise ValueError("its mask is no picture, or a damaged one") from error
+    if part is None:
+        raise ValueError("its mask is larger than the image")
     left, top = np.rint(corner).astype(int).tolist()
     mask = np.zeros(size, bool)
     rows = slice(max(top, 0), min(top + part.shape[0], size[0]))

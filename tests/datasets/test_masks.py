@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import struct
 
 import cv2
 import numpy as np
@@ -94,6 +95,17 @@ def test_several_pages(tmp_path):
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
 
     assert marked(tmp_path / "a.tif") == (168, {Oddity.PAGES})
+
+
+def test_a_second_page_that_is_damaged(tmp_path):
+    pages = [Image.fromarray(SQUARE), Image.fromarray(255 - SQUARE)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    first, width, second = (tmp_path / "a.tif").read_bytes().rpartition(struct.pack("<HH", 256, 4))
+    assert width
+    (tmp_path / "a.tif").write_bytes(first + struct.pack("<HH", 40_000, 4) + second)
+
+    with pytest.raises(DataError, match=r"a\.tif' cannot be read: it is damaged"):
+        MaskFile(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])

@@ -39,6 +39,11 @@ def annotation(image: int = 1, category: int = 7, segmentation=(SQUARE,), **more
     }
 
 
+def write_pictures(root: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        cv2.imwrite(str(root / name), np.zeros((*SIZE, 3), np.uint8))
+
+
 def write_coco(root: Path, annotations: list[dict], names=("a.jpg", "b.jpg")) -> Path:
     content = {
         "images": [
@@ -78,8 +83,7 @@ def test_polygons_become_masks(root):
 
 
 def test_what_is_written_is_a_data_set(root):
-    cv2.imwrite(str(root / "a.jpg"), np.zeros((*SIZE, 3), np.uint8))
-    cv2.imwrite(str(root / "b.jpg"), np.zeros((*SIZE, 3), np.uint8))
+    write_pictures(root)
     _, out = from_coco(root, [annotation()])
 
     dataset = SegmentationDataset("train.txt", str(out), images=str(root))
@@ -115,6 +119,7 @@ def test_a_small_area_lies_on_top_of_a_large_one(root):
 
 
 def test_crowds_are_ignored_pixels(root):
+    write_pictures(root)
     crowds = [annotation(iscrowd=1), annotation(image=2, iscrowd="0")]
 
     summary, out = from_coco(root, crowds)
@@ -329,6 +334,14 @@ def test_classes_of_an_earlier_conversion_stay(root):
     assert not (out / "masks").exists()
 
 
+def test_images_that_are_not_there_are_told(root):
+    summary, _ = from_coco(root, [annotation()])
+
+    assert summary.changed == {
+        "the image file does not exist (see --images)": ["a.jpg", "b.jpg"],
+    }
+
+
 def test_two_images_with_one_mask(root):
     file = write_coco(root, [], names=["a.jpg", "a.png"])
 
@@ -498,6 +511,14 @@ def test_what_labelme_files_are_left_out(root):
     }
 
 
+def test_two_labelme_files_of_one_image(root):
+    write_labelme(root / "a.json", [shape("polygon", SQUARE_POINTS)])
+    write_labelme(root / "copy.json", [], imagePath="a.jpg")
+
+    with pytest.raises(DataError, match=r"a\.jpg is listed twice"):
+        from_labelme(root)
+
+
 def test_no_labelme_files(root):
     with pytest.raises(DataError, match=r"holds no \.json file of labelme"):
         from_labelme(root)
@@ -521,6 +542,7 @@ def test_names_of_labelme_that_are_no_class(root):
         shape("polygon", corner, "__ignore__"),
     ]
     write_labelme(root / "a.json", shapes)
+    write_pictures(root)
 
     summary, out = from_labelme(root)
 
