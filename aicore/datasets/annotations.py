@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aicore.datasets.files import read_text
 from aicore.errors import DataError
 from aicore.runtime.files import Walk, walk_files
 from aicore.runtime.images import pixel_limit
@@ -52,14 +53,12 @@ def as_id(value: object) -> int | str:
 
 
 def _as_whole(value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    # No more digits than a number of 64 bits has: python refuses to convert thousands of them.
-    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,19}\s*", value):
-        return int(value)
-    return None
+    """Returns a number of at most 18 digits: C holds it, and it turns into a fraction and back."""
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if abs(value) < 10**18 and value == int(value) else None
 
 
 def stated_size(height: object, width: object) -> tuple[int, int] | None:
@@ -145,30 +144,6 @@ def is_far_outside(
 
 
 # ---- files ----
-
-
-def read_text(file: Path) -> str:
-    """Returns the text of a file in UTF-8, with or without a byte order mark.
-
-    Raises:
-        DataError: It cannot be read, or is in another encoding.
-    """
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{str(file)!r} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{str(file)!r} {not_utf8(error)}.") from error
-
-
-def not_utf8(error: UnicodeDecodeError) -> str:
-    """Returns the clause on a file that is not in UTF-8."""
-    start = error.object[:2]
-    guess = "UTF-16" if start in (b"\xff\xfe", b"\xfe\xff") else "GBK or Latin-1"
-    return (
-        f"is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}; perhaps {guess}): "
-        "save it as UTF-8"
-    )
 
 
 def read_json(file: Path) -> dict[str, Any]:

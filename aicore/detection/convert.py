@@ -32,6 +32,7 @@ from aicore.detection.annotations import (
 )
 from aicore.detection.plausibility import findings_of
 from aicore.errors import DataError
+from aicore.runtime.files import why_no_file
 
 _CLIPPED = 1.0  # pixels outside the image up to which a box is clipped without a word
 
@@ -84,7 +85,7 @@ def convert_boxes(
         except ValueError as error:
             summary.drop(str(error), str(image.path))
             continue
-        if not image.path.is_file():
+        if why_no_file(image.path):
             summary.change("the image file does not exist (see --images)", str(image.path))
         sized.append(image)
         images.append(_sound(image, annotations, known, target, summary))

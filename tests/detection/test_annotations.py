@@ -422,8 +422,14 @@ def test_faulty_objects_of_voc(root, item, fault):
     [
         (b"<annotation><object>", "is no XML file that can be read"),
         (b"", "is no XML file that can be read"),
-        ('<?xml version="1.0" encoding="GBK"?><a>\u88c2</a>'.encode("gbk"), "is not UTF-8"),
-        ("<annotation><object>\u88c2</object></annotation>".encode("gbk"), "is not UTF-8"),
+        (
+            '<?xml version="1.0" encoding="GBK"?><a>\u88c2</a>'.encode("gbk"),
+            "is not a text file in UTF-8",
+        ),
+        (
+            "<annotation><object>\u88c2</object></annotation>".encode("gbk"),
+            "is not a text file in UTF-8",
+        ),
         (b'<?xml version="1.0" encoding="GBK"?><annotation/>', "is no XML file that can be read"),
         (
             b'<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><a>&c;</a>',
@@ -530,6 +536,7 @@ BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\n"
         ("names: [a, b, a]", r"data\.yaml': names holds 'a' more than once"),
         ("names: [a, b]\nnc: 3", "nc is 3, but names holds 2: both have to agree"),
         ("a: [", "no YAML file"),
+        ("\0", "no YAML file"),
         ("? [a]\n: b", "no YAML file"),
         ("[" * 500, "no YAML file"),
         (BOMB, r"no YAML file: it holds an alias \(\*name\), which is not read"),
@@ -649,7 +656,7 @@ def test_a_yolo_file_that_is_no_text(root):
 
     (image,) = read("yolo", root).images
 
-    assert image.fault.startswith(f"'{root}/labels/a.txt' is not UTF-8")
+    assert image.fault.startswith(f"'{root}/labels/a.txt' is not a text file in UTF-8")
 
 
 def test_yolo_boxes_of_an_unreadable_image_are_counted(root):

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from aicore.datasets.annotations import as_bool, read_text, stated_size
-from aicore.datasets.files import read_labels
+from aicore.datasets.annotations import as_bool, stated_size
+from aicore.datasets.files import read_labels, read_text
 from aicore.detection.annotations.boxes import (
     AnnotatedImage,
     Annotations,

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from aicore.datasets.annotations import as_id, check_points, read_text, unique_keys
+from aicore.datasets.annotations import as_id, check_points, unique_keys
 from aicore.datasets.base import unique_classes
-from aicore.datasets.files import read_labels
+from aicore.datasets.files import read_labels, read_text
 from aicore.datasets.headers import image_sizes
 from aicore.detection.annotations.boxes import (
     AnnotatedImage,
@@ -115,9 +115,10 @@ def _read_data_file(root: Path) -> _DataFile | None:
     file = next((root / n for n in (NAMES_FILE, "data.yml") if (root / n).is_file()), None)
     if file is None:
         return None
-    loader = _TextLoader(read_text(file))
-    loader.name = str(file)  # for its messages
+    text = read_text(file)
     try:
+        loader = _TextLoader(text)
+        loader.name = str(file)  # for its messages
         content = loader.get_single_data()
     except (yaml.YAMLError, TypeError, RecursionError) as error:
         raise DataError(
