@@ -64,7 +64,7 @@ def image_sizes(paths: Sequence[str | Path]) -> list[tuple[int, int] | None]:
 def fault_of_size(
     what: str, path: str | Path, size: Sequence[int], image: str | None, image_size: Sequence[int]
 ) -> str:
-    """Returns the sentence on a mask of another size than its image, or an empty one.
+    """Returns the sentence on a mask that is not of its image's size, or is the image itself.
 
     Args:
         what: The mask's name, e.g. ``mask`` or ``roi``.
@@ -72,7 +72,12 @@ def fault_of_size(
         size: Its height and width in pixels.
         image: The image file; None for an array.
         image_size: The image's height and width in pixels.
+
+    Returns:
+        A clause; empty if there is nothing wrong.
     """
+    if image and Path(path) == Path(image):
+        return f"{what} {str(path)!r} is the image itself: name another file"
     if tuple(size) == tuple(image_size):
         return ""
     (high, wide), (height, width) = size, image_size

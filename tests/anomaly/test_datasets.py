@@ -501,6 +501,15 @@ def test_a_mask_that_cannot_be_read(parts):
     )
 
 
+def test_an_image_that_is_its_own_mask(root):
+    write(root, "1.png", np.full((4, 6), 90))
+    (root / "all.csv").write_text("image,label,mask\n1.png,dent,1.png\n")
+
+    assert f"mask '{root}/1.png' is the image itself: name another file" in faults(
+        open_dataset(root, "all.csv")
+    )
+
+
 def test_a_mask_of_another_size(parts):
     write(parts, "ground_truth/dent/2_mask.png", np.ones((3, 5)))
 

@@ -233,6 +233,16 @@ def test_a_mask_of_another_size(root):
     )
 
 
+def test_an_image_that_is_its_own_mask(root):
+    write(root, "train/1", [[0, 0], [1, 1]])
+    cv2.imwrite(str(root / "images/train/1.png"), np.uint8([[0, 0], [1, 1]]))
+    dataset = open_dataset(root, masks="images/{path}.png")
+
+    (fault,) = dataset.faults_of(dataset.get_data_info(0))
+
+    assert fault == f"mask '{root}/images/train/1.png' is the image itself: name another file"
+
+
 def test_an_image_that_is_shown_turned(root):
     write(root, "train/1", np.zeros((4, 6)))
     (root / "images/train/1.png").unlink()
