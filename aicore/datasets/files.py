@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from aicore.datasets.findings import NOTE, WARNING, Finding
 from aicore.errors import DataError
-from aicore.runtime.files import why_no_file
+from aicore.runtime.files import MISSING, why_no_file
 from aicore.runtime.images import IMAGE_SUFFIXES, NO_IMAGE, describe_others
 
 LIST_SUFFIX = ".txt"
@@ -45,6 +45,9 @@ def read_text(file: Path) -> str:
     Raises:
         DataError: It is in another encoding, or cannot be read.
     """
+    reason = why_no_file(file)
+    if reason:  # a pipe would be waited for without end
+        raise DataError(f"{str(file)!r} cannot be read: {reason}.")
     try:
         data = file.read_bytes()
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
@@ -85,7 +88,7 @@ def read_list(file: Path) -> list[tuple[int, str]]:
     Raises:
         DataError: It is not in UTF-8, or cannot be read.
     """
-    if not file.exists():
+    if why_no_file(file) == MISSING:
         return []
     lines = ((number, line.strip()) for number, line in enumerate(read_lines(file), start=1))
     return [(number, line) for number, line in lines if line]
@@ -221,5 +224,5 @@ def finding_of_strays(what: str, files: Sequence[Path], without: int) -> list[Fi
     belong = "file belongs" if len(files) == 1 else "files belong"
     text = f"{len(files)} {what} {belong} to no image"
     if without:
-        text += f", while {without} images have none and count as free of objects or defects"
+        text += f"; images without one, which count as free of objects or defects: {without}"
     return [Finding(WARNING if without else NOTE, text, list(map(str, files)))]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ from aicore.datasets import InspectionDataset, base_datasets
 from aicore.datasets.bad_images import BadImageLog
 from aicore.datasets.base import require_images
 from aicore.errors import DataError, ImageError
+from aicore.runtime.images import NO_IMAGE
 
 
 class Numbers(InspectionDataset):
@@ -149,3 +152,22 @@ def test_no_images(tmp_path, folder, state):
         f"found 0 images: {str(tried)!r} {state}. Expected: one folder per class, e.g. good/a.png. "
         "Set data_root (and train, val) in the config."
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out", "state"),
+    [
+        ("train.csv", [], "is a file but no list: lists end in .txt"),
+        ("train.txt", [], "holds none of them. Expected"),
+        ("pipe", [], "cannot be read: a named pipe, no file"),
+        ("folder", [(Path("a.gif"), NO_IMAGE)], "holds none of them (1 file is no image (.gif 1))"),
+        ("folder", [(Path("a"), "permission denied")], "holds none of them ('a' is permission"),
+    ],
+)
+def test_a_split_without_images_says_what_it_is(tmp_path, name, left_out, state):
+    (tmp_path / "train.csv").touch()
+    (tmp_path / "train.txt").touch()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=re.escape(f"{name}' {state}")):
+        require_images(0, tmp_path / name, "a folder", "a.png", left_out)

@@ -67,9 +67,12 @@ def test_a_list_in_another_encoding(tmp_path, encoding, sentence):
         read_list(tmp_path / "train.txt")
 
 
-def test_a_list_that_is_a_folder(tmp_path):
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+def test_a_list_that_is_no_file(tmp_path):
+    with pytest.raises(DataError, match="cannot be read: a folder"):
         read_list(tmp_path)
+    os.mkfifo(tmp_path / "train.txt")
+    with pytest.raises(DataError, match="cannot be read: a named pipe, no file"):
+        read_list(tmp_path / "train.txt")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,8 @@ def test_files_of_no_image_are_a_warning_where_images_lack_theirs(tmp_path):
     file = tmp_path / "a.png"
     (finding,) = finding_of_strays("mask", [file], without=2)
     assert finding.level == WARNING
-    assert finding.text.startswith("1 mask file belongs to no image, while 2 images have none")
+    assert finding.text.startswith("1 mask file belongs to no image; images without one, which")
+    assert finding.text.endswith(": 2")
     (finding,) = finding_of_strays("mask", [file, file], without=0)
     assert (finding.level, finding.text) == (NOTE, "2 mask files belong to no image")
     assert finding_of_strays("mask", [], without=3) == []

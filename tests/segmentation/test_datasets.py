@@ -448,7 +448,7 @@ def test_masks_that_match_no_image(root, split):
 
     (finding,) = strays(background)
     assert finding.level == WARNING
-    assert finding.text.startswith("1 mask file belongs to no image, while 1 images have none")
+    assert finding.text.startswith("1 mask file belongs to no image; images without one")
     assert finding.cases == [str(root / "masks/train/2_new.png")]
     assert [finding.level for finding in strays(required)] == [NOTE]
     if split == "train":
