@@ -11,6 +11,7 @@ from mmengine.registry import RUNNERS
 from aicore.config import load_config
 from aicore.datasets.sample import make_sample
 from aicore.engine.checkpoint import config_for_checkpoint
+from aicore.engine.resources import explain_exhaustion
 from aicore.engine.runner import Runner
 from aicore.registry import explain_build_errors
 
@@ -45,7 +46,7 @@ def build_runner(config: Config) -> Runner:
     if "experiment_name" not in config:
         stem, folder = Path(config.filename).stem, Path(config.work_dir).resolve().name
         config.experiment_name = f"{stem}-{folder}"
-    with explain_build_errors(config):
+    with explain_exhaustion(), explain_build_errors(config):
         return RUNNERS.build(config)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import torch
 
+from aicore.engine.memory import is_out_of_memory
 from aicore.errors import ResourceError
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -57,11 +58,9 @@ def exhaustion_sentence(error: Exception) -> str | None:
         return "too many open files: raise the limit (ulimit -n 65536), or lower num_workers."
     if isinstance(error, torch.OutOfMemoryError):
         return f"out of memory of the GPU ({_requested(text)}). {_LOWER}"
-    if (
-        isinstance(error, MemoryError)
-        or number == errno.ENOMEM
-        or re.search(r"DefaultCPUAllocator|MemoryError|Insufficient memory|bad_alloc", text)
-    ):
+    # In a trace from a worker only the text tells.
+    of_memory = re.search(r"DefaultCPUAllocator|MemoryError|Insufficient memory|bad_alloc", text)
+    if is_out_of_memory(error) or number == errno.ENOMEM or of_memory:
         return f"out of memory ({_requested(text)}). {_LOWER}"
     return None
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -46,23 +44,16 @@ from aicore.engine.hooks.batch_norm_hook import BatchNormHook
 from aicore.engine.hooks.compile_hook import CompileHook
 from aicore.engine.hooks.sync_buffers_hook import SyncBuffersHook
 from aicore.engine.loading import SeededBatchSampler, SeededLoader
+from aicore.engine.log_handlers import adapt_handlers
 from aicore.engine.loops import TrainLoop
 from aicore.engine.memory import frozen_garbage_collection, keep_freed_memory
 from aicore.engine.optimizers import OptimWrapper
 from aicore.engine.resources import explain_exhaustion
-from aicore.errors import BrokenCheckpointError, CheckpointError, ConfigError, shown
+from aicore.errors import BrokenCheckpointError, CheckpointError, ConfigError
 from aicore.registry import RUNNERS
-from aicore.runtime.files import naming
 from aicore.runtime.locks import lock_folder
 from aicore.version import __version__
 
-# Pages that belong in the log file.
-_NOT_FOR_THE_CONSOLE = (
-    "\n" + "-" * 60 + "\nSystem environment",
-    "Config:\n",
-    "Distributed training is not used, all SyncBatchNorm",
-    "Hooks will be executed in the following order",
-)
 # How far a scheduler has come; all else of its state is the config's.
 _PROGRESS = ("last_step", "_global_step", "_last_value", "base_values")
 # Those that MMEngine adds itself, unless the config says None.
@@ -74,33 +65,6 @@ _MMENGINE_HOOKS = (
     "param_scheduler",
     "checkpoint",
 )
-
-
-class _LogFile(logging.FileHandler):
-    """MMEngine's log file, in UTF-8; where it cannot be written, the run ends.
-
-    Python's own would print a stack trace for each line that a full disk does not take.
-    """
-
-    def __init__(self, handler: logging.FileHandler) -> None:
-        handler.close()
-        super().__init__(handler.baseFilename, "a", "utf-8", errors="backslashreplace")
-        self.setFormatter(handler.formatter)
-        self.setLevel(handler.level)
-        self.filters = handler.filters
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        with naming(self.baseFilename):
-            raise sys.exc_info()[1]
-
-
-def _show(record: logging.LogRecord) -> bool:
-    record.msg, record.args = shown(record.getMessage()), ()
-    return True
-
-
-def _for_the_console(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_NOT_FOR_THE_CONSOLE)
 
 
 @RUNNERS.register_module()
@@ -157,14 +121,7 @@ class Runner(BaseRunner):
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Builds the logger; long dumps go to the file only, and names steer no terminal."""
-        logger = super().build_logger(*args, **kwargs)
-        logger.addFilter(_show)
-        for index, handler in enumerate(logger.handlers):
-            if type(handler) is logging.StreamHandler:
-                handler.addFilter(_for_the_console)
-            elif type(handler) is logging.FileHandler:
-                logger.handlers[index] = _LogFile(handler)
-        return logger
+        return adapt_handlers(super().build_logger(*args, **kwargs))
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """Registers the hooks of ``default_hooks``; None in place of any of them leaves it out."""
