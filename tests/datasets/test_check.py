@@ -302,6 +302,17 @@ def test_the_report_shows_five_cases_and_the_json_all(plates, tmp_path):
         report.write(tmp_path / "file" / "dataset_check.json")
 
 
+def test_names_of_any_characters_are_reported(tmp_path):
+    names = ["a\udcff.png", "b\n.png", "c\x1b[31m.png"]  # the first is not UTF-8
+    report = check_config(config_of(train=[(tmp_path / name, [0, 1]) for name in names]))
+    lines = report.text().splitlines()
+    assert len([line for line in lines if ".png: no such file" in line]) == 3
+    report.write(tmp_path / "check.json")
+    content = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))
+    cases = content["problems"][0]["cases"]
+    assert [case.split(": ")[0] for case in cases] == [str(tmp_path / name) for name in names]
+
+
 def test_thumbnail_is_normalised_and_does_not_see_brightness(tmp_path):
     dark = look_at(str(save(tmp_path / "a.png", plate(0) // 2)))
     deep = look_at(str(save(tmp_path / "b.png", (plate(0) // 2).astype(np.uint16) * 200 + 31)))

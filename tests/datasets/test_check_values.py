@@ -142,10 +142,10 @@ def test_12_bit_images_end_to_end_behind_a_wrapper(tmp_path):
     }
     wrapped = {"type": "RepeatDataset", "times": 2, "dataset": dataset}
     config = Config({"default_scope": "mmpretrain", "train_dataloader": {"dataset": wrapped}})
-    (warning,) = check_config(config).of_level("warning")
-    assert warning.text.startswith("largest grey value 3745 of 65535")
+    problems = check_config(config).problems
+    assert any(p.text.startswith("largest grey value 3745 of 65535") for p in problems)
     config.train_dataloader.dataset.dataset.pipeline[0].white_level = 4095
-    assert check_config(config).of_level("warning") == []
+    assert not any("grey value" in problem.text for problem in check_config(config).problems)
     config.train_dataloader.dataset.dataset.pipeline[0].white_level = 0
     with pytest.raises(ConfigError, match="white_level is 0"):
         check_config(config)

@@ -102,7 +102,9 @@ class Report:
             lines += ["", f"{level}s"] if problems else []
             for problem in problems:
                 lines.append(f"  {problem.split}: {problem.text}")
-                lines += [f"      {case}" for case in problem.cases[:_EXAMPLES]]
+                # A name may hold a line break.
+                cases = [case.replace("\n", "\\n") for case in problem.cases[:_EXAMPLES]]
+                lines += [f"      {case}" for case in cases]
                 if len(problem.cases) > _EXAMPLES:
                     lines.append(f"      and {len(problem.cases) - _EXAMPLES} more")
         totals = [(level, len(self.of_level(level))) for level in LEVELS]
