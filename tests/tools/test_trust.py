@@ -74,7 +74,13 @@ def call(trained, crafted, call_tool, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", COMMANDS | PRETRAINED)
+# The benchmark starts a process for each variant.
+SLOW = [pytest.param("benchmark", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(
+    "name", [*COMMANDS, *(name for name in PRETRAINED if name != "benchmark"), *SLOW]
+)
 def test_the_checkpoint_is_refused_and_named(call, ran, name):
     done = call((COMMANDS | PRETRAINED)[name])
 
