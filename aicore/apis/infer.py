@@ -19,7 +19,7 @@ from tqdm import tqdm
 from aicore.apis.setup import default_work_dir
 from aicore.engine.checkpoint import config_for_checkpoint, read_checkpoint
 from aicore.engine.inferencer import Inferencer
-from aicore.engine.memory import is_out_of_memory
+from aicore.engine.resources import exhaustion_sentence
 from aicore.errors import ConfigError, shown
 from aicore.runtime.images import describe_left_out, find_images, write_image
 from aicore.runtime.locks import lock_folder
@@ -117,7 +117,7 @@ def _infer_images(
                 if cam:
                     write_image(folder / f"{name}_cam.png", inferencer.activation_map(file))
             except (MemoryError, RuntimeError, cv2.error) as error:
-                if not is_out_of_memory(error):
+                if exhaustion_sentence(error) is None:
                     raise
                 tqdm.write(
                     f"warning: there is not enough memory to draw {shown(file)}", file=sys.stderr

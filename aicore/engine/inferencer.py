@@ -26,7 +26,7 @@ from aicore.engine.checkpoint import (
     load_weights,
     read_checkpoint,
 )
-from aicore.engine.memory import is_out_of_memory
+from aicore.engine.resources import exhaustion_sentence
 from aicore.errors import ConfigError, DataError, ImageError
 from aicore.registry import MODELS, explain_build_errors
 from aicore.runtime.images import find_images, read_image, to_eight_bit_scale
@@ -219,7 +219,7 @@ def _why_not(error: Exception) -> str | None:
     """Returns why an image is not inspected; None for an error that is none of the image's."""
     if isinstance(error, DataError):
         return str(error).rstrip(".")
-    if is_out_of_memory(error):
+    if exhaustion_sentence(error) is not None:
         return "there is not enough memory to inspect it; cut it into smaller images"
     return None
 

@@ -8,9 +8,6 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import cv2
-import torch
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
 _TRIM_THRESHOLD = 2**31 - 1  # bytes
 _MMAP_THRESHOLD = 2**30  # bytes
@@ -33,15 +30,6 @@ def keep_freed_memory() -> bool:
     return bool(
         set_option(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
         and set_option(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
-    )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tells the errors by which python, numpy, OpenCV and torch say that memory is lacking."""
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
-        or (isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem)
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
     )
 
 
