@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import torch
 
-from aicore.engine.memory import is_out_of_memory
 from aicore.errors import ResourceError
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -60,7 +59,7 @@ def exhaustion_sentence(error: Exception) -> str | None:
         return f"out of memory of the GPU ({_requested(text)}). {_LOWER}"
     # In a trace from a worker only the text tells.
     of_memory = re.search(r"DefaultCPUAllocator|MemoryError|Insufficient memory|bad_alloc", text)
-    if is_out_of_memory(error) or number == errno.ENOMEM or of_memory:
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or of_memory:
         return f"out of memory ({_requested(text)}). {_LOWER}"
     return None
 
