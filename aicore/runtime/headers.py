@@ -6,18 +6,22 @@ decoder does not know, is told before it is decoded.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, field
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # "+" is BigTIFF
+_PNM_SIGNATURES = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
 SIGNATURES = (PNG_SIGNATURE, JPEG_SIGNATURE, b"BM", b"RIFF", *_TIFF_SIGNATURES)
 
 _JPEG_START_OF_SCAN = 0xDA
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF; not tables
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette holds colours
 _PNG_WITH_ALPHA = (4, 6)
+# Numbers that stand apart by blanks or by comments: width, height, largest value.
+_PNM_NUMBER = re.compile(rb"(?:\s|#[^\n]*\n)+(\d+)")
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}  # whole numbers without a sign
 _TIFF_VALUES = {1: "uint", 2: "int", 3: "float"}  # sample formats
 
@@ -36,7 +40,7 @@ class Header:
     """What the start of an image file states.
 
     Attributes:
-        format: ``jpg``, ``png``, ``bmp``, ``tif`` or ``webp``.
+        format: ``jpg``, ``png``, ``bmp``, ``tif``, ``webp`` or ``pnm`` (pgm, ppm).
         width: In pixels, as stored, before any orientation is applied.
         height: In pixels.
         channels: Values of a pixel, alpha included.
@@ -68,7 +72,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """Reads the header of a jpg, png, bmp, tif or webp file.
+    """Reads the header of a jpg, png, bmp, tif, webp, pgm or ppm file.
 
     Args:
         data: The file, or its beginning: of a tif all of it.
@@ -81,12 +85,13 @@ def read_header(data: bytes) -> Header | None:
         ((PNG_SIGNATURE,), _read_png),
         ((b"BM",), _read_bmp),
         (_TIFF_SIGNATURES, _read_tiff),
+        (_PNM_SIGNATURES, _read_pnm),
         ((b"RIFF",), _read_webp),
     ):
         if data.startswith(starts):
             try:
                 return read(data)
-            except (struct.error, IndexError, KeyError, ZeroDivisionError):
+            except (struct.error, IndexError, KeyError, ValueError, ZeroDivisionError):
                 return None
     return None
 
@@ -131,6 +136,19 @@ def _read_bmp(data: bytes) -> Header:
     else:
         width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
     return Header("bmp", abs(width), abs(height), 1 if bits <= 8 else bits // 8)
+
+
+def _read_pnm(data: bytes) -> Header:
+    kind, position, numbers = int(data[1:2]), 2, []
+    is_binary = kind in (1, 4)  # black and white: no largest value
+    for _ in range(2 if is_binary else 3):
+        found = _PNM_NUMBER.match(data, position)
+        if found is None:
+            raise ValueError(data[:2])
+        numbers.append(int(found[1]))
+        position = found.end()
+    width, height, largest = (*numbers, 1)[:3]
+    return Header("pnm", width, height, 3 if kind in (3, 6) else 1, 16 if largest > 255 else 8)
 
 
 def _read_webp(data: bytes) -> Header | None:

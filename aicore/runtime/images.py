@@ -50,7 +50,7 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
 
 
 def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
-    """Reads an 8- or 16-bit image file: jpg, png, bmp, tif or webp, told by content, not suffix.
+    """Reads an 8- or 16-bit image file, told by content, not suffix: jpg, png, bmp, tif, webp, pgm.
 
     The orientation that a jpg, png or tif states (EXIF) is applied, an alpha channel is dropped,
     CMYK and palettes become colour. Of a file with several pages the first is read.
@@ -303,7 +303,7 @@ def _decode(path: str | Path, data: bytes, header: Header | None) -> np.ndarray:
     # imdecode refuses a file that is cut off; cv2.imread fills the rest of a jpg with grey.
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if image is None and header is None and not data.startswith(SIGNATURES):
-        raise ImageError(path, "it is not an image; expected jpg, png, bmp, tif or webp")
+        raise ImageError(path, "it is not an image; expected jpg, png, bmp, tif, webp, pgm or ppm")
     if image is None:
         raise ImageError(path, _damaged(data, "", header))
     if image.dtype not in (np.uint8, np.uint16):

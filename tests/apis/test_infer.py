@@ -60,7 +60,9 @@ def test_pictures_and_records_of_a_folder(trained, images, tmp_path):
         "wide.jpg",
     ]
     assert [record["inspected"] for record in records] == [True, False, True, True]
-    assert records[1]["reason"] == "it is not an image; expected jpg, png, bmp, tif or webp"
+    assert (
+        records[1]["reason"] == "it is not an image; expected jpg, png, bmp, tif, webp, pgm or ppm"
+    )
     assert "truth" not in records[0]
     pictures = {file.name for file in out.glob("*.png")}
     assert pictures == {"parts_a.png", "more_a.png", "wide.png"}

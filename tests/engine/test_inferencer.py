@@ -125,7 +125,7 @@ def test_a_broken_image_keeps_its_place(inferencer, files, tmp_path):
     assert second == {
         "image": str(broken),
         "inspected": False,
-        "reason": "it is not an image; expected jpg, png, bmp, tif or webp",
+        "reason": "it is not an image; expected jpg, png, bmp, tif, webp, pgm or ppm",
     }
     alone = inferencer([files[0], files[9]])["predictions"]
     assert np.allclose(scores([first, third]), scores(alone), atol=2e-6)

@@ -29,6 +29,24 @@ def test_size_and_channels(kind, mode):
 
 
 @pytest.mark.parametrize(
+    ("data", "header"),
+    [
+        (b"P5\n60 40\n255\n", ("pnm", 60, 40, 1, 8)),
+        (b"P6 60 # wide\n40\n65535\n", ("pnm", 60, 40, 3, 16)),
+        (b"P4\n# a comment\n60 40\n", ("pnm", 60, 40, 1, 8)),
+    ],
+)
+def test_pgm_and_ppm(data, header):
+    found = read_header(data)
+    assert (found.format, found.width, found.height, found.channels, found.bits) == header
+
+
+@pytest.mark.parametrize("data", [b"P5\n60", b"P5 60 x 255\n", b"P6\n"])
+def test_cut_off_pgm(data):
+    assert read_header(data) is None
+
+
+@pytest.mark.parametrize(
     ("kind", "options"),
     [("PNG", {}), ("TIFF", {}), ("WEBP", {}), ("WEBP", {"lossless": True})],
 )

@@ -197,7 +197,9 @@ def test_empty_file(tmp_path):
 
 def test_text_named_png(tmp_path):
     (tmp_path / "a.png").write_text("part 1: ok\n" * 20)
-    assert_refused(tmp_path / "a.png", "not an image; expected jpg, png, bmp, tif or webp")
+    assert_refused(
+        tmp_path / "a.png", "not an image; expected jpg, png, bmp, tif, webp, pgm or ppm"
+    )
 
 
 def whole_files() -> dict[str, bytes]:

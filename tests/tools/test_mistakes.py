@@ -236,7 +236,7 @@ def test_an_image_that_is_not_one(mistake, trained, tmp_path):
 
     assert line == (
         "error: 1 of 2 images were not inspected, the first: parts/b.png: it is not an image; "
-        "expected jpg, png, bmp, tif or webp"
+        "expected jpg, png, bmp, tif, webp, pgm or ppm"
     )
     assert (tmp_path / "out" / "a.png").exists()
 

@@ -9,7 +9,7 @@ import pytest
 from aicore.apis import train
 from aicore.errors import DataError
 
-REASON = "it is not an image; expected jpg, png, bmp, tif or webp"
+REASON = "it is not an image; expected jpg, png, bmp, tif, webp, pgm or ppm"
 
 
 @pytest.fixture
