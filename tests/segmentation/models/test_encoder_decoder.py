@@ -81,7 +81,8 @@ def test_a_prediction_depends_on_its_image_alone(model):
 
     for a, b, size in zip(alone, together, sizes, strict=True):
         assert b.pred_sem_seg.shape == size
-        assert torch.allclose(a.seg_logits.data, b.seg_logits.data, atol=1e-5)
+        # Alone and in a batch, sums are added up in another order.
+        assert torch.allclose(a.seg_logits.data, b.seg_logits.data, rtol=1e-4, atol=1e-4)
 
 
 def test_predictions_without_data_samples(model):
