@@ -85,4 +85,4 @@ def _write(file: Path, content: bytes) -> None:
         with atomic_write(file) as stream:
             stream.write(content)
     except OSError as error:
-        raise CheckpointError(f"{str(file)!r} cannot be written: {error}") from error
+        raise CheckpointError(f"{str(file)!r} cannot be written: {error.strerror}.") from error
