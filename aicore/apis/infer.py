@@ -194,4 +194,5 @@ def _cut(name: str) -> str:
     if len(encoded) <= _LONGEST_NAME:
         return name
     digest = hashlib.sha256(encoded).hexdigest()[:8]
-    return f"{encoded[: _LONGEST_NAME - 9].decode('utf-8', 'ignore')}_{digest}"
+    whole = encoded[: _LONGEST_NAME - 9].decode("utf-8", "ignore")  # no half of a character
+    return f"{os.fsdecode(whole.encode())}_{digest}"
