@@ -269,7 +269,7 @@ def test_a_file_that_is_not_coco(root, content, reason):
 
 
 def test_no_coco_file(root):
-    with pytest.raises(DataError, match=r"train.json' cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"train.json' cannot be read: no such file"):
         read("coco", root, "train")
 
 

@@ -366,7 +366,7 @@ def test_a_file_that_is_not_coco(root, content, reason):
 
 
 def test_a_file_that_is_not_there(root):
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match="cannot be read: no such file"):
         convert_coco(root / "x.json", root, root, root.parent / "out", "train")
 
 
