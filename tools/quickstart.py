@@ -1,6 +1,6 @@
 """From nothing to trained and tested models and pictures, on the embedded sample data.
 
-``python tools/quickstart.py`` takes three to five minutes on two processor cores and needs no network.
+``python tools/quickstart.py`` takes three to five minutes on two processor cores, without network.
 """
 
 from __future__ import annotations

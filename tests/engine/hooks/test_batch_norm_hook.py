@@ -75,7 +75,7 @@ def test_the_models_of_all_tasks_take_one_small_image(config, options):
     with attach(model):
         model(torch.rand(1, 3, 32, 32), mode="tensor")
 
-    assert norms
+    assert bool(norms) == (not config.startswith("anomaly"))  # PaDiM folds its norms
     assert [norm.training for norm in norms] == before
 
 
