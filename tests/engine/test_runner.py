@@ -324,11 +324,12 @@ def test_an_error_in_a_worker_of_a_test_ends_all_workers(trained, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", ["tools/train.py", "tools/test.py"])
 def test_a_process_with_an_error_in_a_worker_ends(trained, tmp_path, tool):
-    no_image = "dict(dataset=dict(pipeline=[dict(type='Normalize', mean=[0], std=[1])]))"
+    steps = "'${load_image}', '${resize}', dict(type='LoadAnnotations'), dict(type='PackInputs')"
+    unlabelled = f"dict(dataset=dict(pipeline=[{steps}]))"  # LoadAnnotations finds none
     config = tmp_path / "broken.py"
     config.write_text(
         f"_base_ = {str(trained.config)!r}\nnum_workers = 2\n"
-        f"train_dataloader = {no_image}\ntest_dataloader = {no_image}\n"
+        f"train_dataloader = {unlabelled}\ntest_dataloader = {unlabelled}\n"
     )
     arguments = [config, "--work-dir", tmp_path]
     if tool == "tools/test.py":
@@ -343,7 +344,7 @@ def test_a_process_with_an_error_in_a_worker_ends(trained, tmp_path, tool):
     )
 
     assert done.returncode == 1
-    assert done.stderr.rstrip().endswith("KeyError: 'img'")
+    assert done.stderr.rstrip().endswith("KeyError: 'instances'")
 
 
 # ---- the log ----

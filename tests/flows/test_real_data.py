@@ -42,7 +42,7 @@ def test_resnet50_classifies_imagenet_as_published(tmp_path):
 
 
 def test_pretrained_weights_learn_steel_defects_in_two_epochs(tmp_path):
-    items = find_items(DATA / "neu_det", label_from=re.compile(r"([A-Za-z_-]+)_\d+\."))
+    items, _ = find_items(DATA / "neu_det", label_from=re.compile(r"([A-Za-z_-]+)_\d+\."))
     few = [item for item in items if int(Path(item.path).stem.rsplit("_", 1)[1]) <= 40]
     write_lists(split_items(few, {"train": 0.75, "val": 0.25}, seed=0), tmp_path)
     options = {

@@ -40,7 +40,10 @@ def _are_plain(values: Any) -> bool:
 
 
 def _are_schedulers(value: Any) -> bool:
-    return _are(dict, value) and all(_is_count(state.get("last_step", 0)) for state in value)
+    if not _are(dict, value):
+        return False
+    steps = [state.get("last_step", 0) for state in value]
+    return all(step == -1 or _is_count(step) for step in steps)  # -1: it has not begun
 
 
 def _optional(rule: _Rule) -> _Rule:

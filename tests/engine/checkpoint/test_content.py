@@ -96,6 +96,12 @@ def test_numbers_of_numpy_pass(tmp_path):
     resumed(tmp_path / "a.pth")
 
 
+def test_a_schedule_that_has_not_begun_passes(tmp_path):
+    torch.save(changed("param_schedulers", [{"last_step": -1}]), tmp_path / "a.pth")
+
+    resumed(tmp_path / "a.pth")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
@@ -161,6 +167,7 @@ def test_wrong_weights(tmp_path, name, key, value, told):
         ("param_schedulers", "text"),
         ("param_schedulers", [3]),
         ("param_schedulers", [{"last_step": "six"}]),
+        ("param_schedulers", [{"last_step": -2}]),
         ("optimizer.learner", {"mean": 3}),
         ("message_hub", [1]),
         ("message_hub", {}),
