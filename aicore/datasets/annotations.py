@@ -21,7 +21,7 @@ from aicore.runtime.images import pixel_limit
 _MAX_SIDE = 1_000_000.0  # in pixels; stands for the side of an image of unknown size
 _TRUTH = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), True),
-    **dict.fromkeys(("0", "0.0", "false", "no", "none", ""), False),
+    **dict.fromkeys(("0", "0.0", "false", "no", "none", "unspecified", ""), False),
 }
 
 
@@ -283,7 +283,7 @@ def _by_id(
                 f"{str(file)!r}: entry {number} of {key!r} has the id {entry['id']!r}; expected a "
                 "whole number."
             ) from error
-        if entry_id in entries:
+        if entry_id in entries and (key, entry[name]) != ("categories", entries[entry_id][name]):
             raise DataError(
                 f"{str(file)!r} holds two {key} of the id {entry_id!r}: "
                 f"{entries[entry_id][name]!r} and {entry[name]!r}. Each needs its own."
@@ -322,9 +322,6 @@ def _refuse_repeated(file: Path, names: Iterable[str]) -> None:
 
 LABELME_BACKGROUND = "_background_"
 """labelme's own name for what is no object."""
-LABELME_IGNORE = "__ignore__"
-"""labelme's own name for what neither has to be found nor counts as a false alarm."""
-LABELME_RESERVED = (LABELME_BACKGROUND, LABELME_IGNORE)
 
 
 @dataclass

@@ -50,7 +50,7 @@ def read_text(file: Path) -> str:
         raise DataError(f"{str(file)!r} cannot be read: {reason}.")
     try:
         data = file.read_bytes()
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{str(file)!r} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -59,6 +59,12 @@ def read_text(file: Path) -> str:
             f"{str(file)!r} is not a text file in UTF-8: byte {data[error.start]:#04x} in line "
             f"{line} is none; it reads as {_encoding_of(data)}. Save it as UTF-8."
         ) from error
+    if "\0" in text:
+        raise DataError(
+            f"{str(file)!r} is not a text file in UTF-8: it holds null bytes; it reads as "
+            f"{_encoding_of(data)}. Save it as UTF-8."
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _encoding_of(data: bytes) -> str:
@@ -130,8 +136,14 @@ def find_listed(name: str, place: str, *folders: Path) -> Path:
     return path
 
 
+LABELME_IGNORE = "__ignore__"
+"""labelme's own name for what neither has to be found nor counts as a false alarm."""
+
+
 def read_labels(file: Path, what: str) -> list[str]:
     """Returns the class names of a ``labels.txt``, one a line in the order of their indices.
+
+    labelme's ``__ignore__``, which it lists there too, is no class and has no index.
 
     Args:
         file: The ``labels.txt``.
@@ -153,7 +165,7 @@ def read_labels(file: Path, what: str) -> list[str]:
                 "each class has one line, the index of which is its own."
             )
         places[name] = number
-    return list(places)
+    return [name for name in places if name != LABELME_IGNORE]
 
 
 # ---- paths ----

@@ -137,8 +137,9 @@ class MaskFile:
     def _is_white_first(self) -> bool:
         if self.picture.mode != "P":
             return False
-        first, *others = np.reshape(self.picture.getpalette(), (-1, 3)).tolist()
-        is_inverted = first == _WHITE and len(others) > 0 and all(c == _BLACK for c in others)
+        colours = np.reshape(self.picture.getpalette() or [], (-1, 3)).tolist()
+        is_inverted = colours[:1] == [_WHITE] and all(c == _BLACK for c in colours[1:])
+        is_inverted &= len(colours) > 1
         return is_inverted and np.asarray(self.picture).max() <= 1
 
     def grey(self) -> np.ndarray:

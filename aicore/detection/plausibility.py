@@ -11,6 +11,7 @@ from aicore.detection.annotations import AnnotatedImage, Annotations, Box, clip,
 
 _SMALLEST = 2.0  # pixels of the network's input, below which nothing is left of a box to learn
 _WHOLE = 0.999  # share of an image's width and height from which a box covers it
+_MANY = 0.1  # share of the boxes from which something odd is a warning
 _MOST_CASES = 1000  # of a finding; workers get a copy of all
 
 
@@ -117,7 +118,7 @@ def _small(objects: list[_Sound], input_size: tuple[int, int] | None) -> Iterato
     ]
     if lost:
         yield _finding(
-            WARNING,
+            WARNING if len(lost) > _MANY * len(objects) else NOTE,
             f"boxes narrower or lower than {_SMALLEST:g} pixels in the network's input: "
             f"{_of(lost, objects)}; raise image_size, or set tile_size",
             lost,
@@ -133,7 +134,8 @@ def _covering(objects: list[_Sound]) -> Iterator[Finding]:
         and sound.width >= _WHOLE * sound.image.size[1]
     ]
     if covering:
-        yield _finding(WARNING, f"boxes that cover their image: {_of(covering, objects)}", covering)
+        level = WARNING if len(covering) > _MANY * len(objects) else NOTE
+        yield _finding(level, f"boxes that cover their image: {_of(covering, objects)}", covering)
 
 
 def _repeated(boxes: list[_Sound]) -> Iterator[Finding]:

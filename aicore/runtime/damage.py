@@ -26,6 +26,8 @@ except ImportError:  # no wheel for this machine: OpenCV alone then reads jpg fi
     simplejpeg = None
 
 _JPEG_END = b"\xff\xd9"
+# What libjpeg warns of although no pixel depends on it.
+_HARMLESS = ("Invalid SOS parameters", "Warning: unknown JFIF revision")
 _SUBSAMPLED = 6  # TIFF's photometric of YCbCr, whose rows have other lengths
 _LZW_CLEAR, _LZW_END, _LZW_FIRST = 256, 257, 258
 # The width in bits of each code after a Clear, and where it starts; see _length_of_lzw.
@@ -84,6 +86,8 @@ def _damage_of_jpeg(data: bytes) -> str:
         # Every code has to be read, but an eighth of the size needs no transform of the pixels.
         simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8)
     except ValueError as error:
+        if str(error).startswith(_HARMLESS):
+            return ""
         return f"libjpeg says: {str(error).rstrip('.')}"
     return ""
 

@@ -97,6 +97,8 @@ def why_no_file(path: Path) -> str:
         return "a link to nothing" if path.is_symlink() else MISSING
     except OSError as error:
         return (error.strerror or str(error)).lower()
+    except ValueError:
+        return "a name with a null byte"
     return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), FOLDER)
 
 

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from aicore.datasets.annotations import (
     LABELME_BACKGROUND,
-    LABELME_IGNORE,
     agreed_size,
     as_bool,
     check_points,
@@ -37,6 +36,7 @@ from aicore.datasets.conversion import (
     write_lines,
     write_whole,
 )
+from aicore.datasets.files import LABELME_IGNORE
 from aicore.datasets.headers import PILLOW_ERRORS, image_size, open_picture
 from aicore.errors import DataError
 from aicore.evaluation.areas import decode_mask

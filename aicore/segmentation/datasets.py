@@ -24,6 +24,7 @@ from aicore.datasets.files import (
     join_path,
     read_labels,
     read_list,
+    relative_below,
 )
 from aicore.datasets.findings import Finding
 from aicore.datasets.headers import fault_of_size, image_size
@@ -149,7 +150,10 @@ class SegmentationDataset(InspectionDataset, BaseSegDataset):
         """Returns mask files that belong to no image."""
         if self._names_masks:  # those of another list are not known here
             return []
-        below = "" if self.from_list else self.split.relative_to(self.image_root).as_posix()
+        try:
+            below = "" if self.from_list else relative_below(self.split, self.image_root).as_posix()
+        except ValueError:  # the folder lies elsewhere, and so do its masks
+            return []
         known = [self.get_data_info(index)["seg_map_path"] for index in range(len(self))]
         masks = [Path(mask) for mask in known if mask]
         without = len(known) - len(masks)

@@ -160,6 +160,14 @@ def test_ids_of_coco_as_numbers_or_text(tmp_path):
             coco.label_of({"category_id": category})
 
 
+def test_a_category_of_coco_that_stands_twice_alike(tmp_path):
+    file = tmp_path / "a.json"
+    categories = [{"id": 1, "name": "dent"}, {"id": 2, "name": "spot"}, {"id": 1, "name": "dent"}]
+    file.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+
+    assert read_coco(file).categories == {1: "dent", 2: "spot"}
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [

@@ -229,6 +229,13 @@ def test_a_split_with_few_images(plates):
     assert warning.startswith("val: few images (1) beside 22 of train: one of them is worth 100.0")
 
 
+def test_a_hundred_images_are_not_few_beside_any_number(plates, monkeypatch):
+    monkeypatch.setattr("aicore.datasets.check.full._ENOUGH", 1)
+    train = [(path, [0, 1]) for path in [*plates[:22]]]
+    report = check_config(config_of(train=train, val=[(plates[22], [0, 1])]))
+    assert found(report, "warning") == []
+
+
 def test_a_split_that_cannot_be_read_does_not_hide_the_others(tmp_path):
     for seed, name in enumerate(("good", "dent")):
         save(tmp_path / "train" / name / "a.png", plate(seed))

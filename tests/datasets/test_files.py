@@ -12,6 +12,7 @@ from aicore.datasets.files import (
     is_list,
     join_path,
     read_labels,
+    read_lines,
     read_list,
     relative_below,
     with_image_suffix,
@@ -194,3 +195,16 @@ def test_a_list_beside_a_linked_folder_of_images(tmp_path):
     assert found.read_text() == "a.png\n"
     assert join_path("anywhere", str(found)) == found  # an absolute path
     assert join_path("data/tiles") == type(tmp_path)("data/tiles")
+
+
+def test_utf16_without_a_mark_is_no_list(tmp_path):
+    (tmp_path / "train.txt").write_bytes("a.png\n".encode("utf-16-le"))
+
+    with pytest.raises(DataError, match="null bytes; it reads as UTF-16"):
+        read_lines(tmp_path / "train.txt")
+
+
+def test_what_labelme_ignores_is_no_class(tmp_path):
+    (tmp_path / "labels.txt").write_text("__ignore__\n_background_\ndent\n")
+
+    assert read_labels(tmp_path / "labels.txt", "") == ["_background_", "dent"]

@@ -203,3 +203,14 @@ def test_findings_name_the_files():
 )
 def test_masks_that_are_all_the_same(digests, count):
     assert len(findings_of_sameness(digests)) == count
+
+
+def test_a_palette_that_is_missing(tmp_path):
+    picture = Image.fromarray(np.eye(8, dtype=np.uint8)).convert("P")
+    picture.save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    start = data.index(b"PLTE") - 4
+    size = int.from_bytes(data[start : start + 4], "big")
+    (tmp_path / "a.png").write_bytes(data[:start] + data[start + 12 + size :])
+
+    assert not MaskFile(tmp_path / "a.png", "mask").is_white_first

@@ -296,7 +296,7 @@ def test_voc(root):
     first = voc_object("spot", 10, 5.5, 30, 15, more=part)
     second = voc_object("dent", 1, 2, 3, 4, more="<difficult>1</difficult>")
     write(root, "Annotations/a.xml", voc(first, second, name="raw\\a.png"))
-    write(root, "Annotations/b.xml", voc(size="", name="b"))
+    write(root, "Annotations/b.xml", voc(size="", name="c.png"))
 
     found = read("voc", root)
 
@@ -310,7 +310,7 @@ def test_voc(root):
     assert [image.size for image in found.images] == [SIZE] * 3
     assert [image.missing for image in found.images] == [False, False, True]
     (note,) = found.images[1].notes
-    assert note.endswith("Annotations/b.xml: its <filename> is 'b', but its image is 'b.png'")
+    assert note.endswith("Annotations/b.xml: its <filename> is 'c.png', but its image is 'b.png'")
     assert not found.images[0].notes
 
 
@@ -376,6 +376,37 @@ def test_what_is_passed_over_beside_the_objects_of_voc(root):
     (image,) = read("voc", root).images
 
     assert image.notes == [f"{root}/Annotations/a.xml: not read are <obj>"]
+
+
+@pytest.mark.parametrize("objects", [(), (voc_object("spot", 1, 2, 3, 4),)])
+def test_what_else_tools_write_into_voc_files_is_a_note(root, objects):
+    picture(root, "JPEGImages/a.png")
+    text = voc(*objects, "<object/>", name="a")  # without the suffix
+    write(root, "Annotations/a.xml", text.replace("</size>", "</size><time>2026-11-30 9:00</time>"))
+
+    (image,) = read("voc", root).images
+
+    assert (image.fault, image.notes) == ("", [])
+    assert image.remarks == ["<time>, which is not known"]
+    assert [box.fault for box in image.boxes] == [""] * len(objects)
+
+
+def test_difficult_that_is_not_specified(root):
+    picture(root, "JPEGImages/a.png")
+    more = "<difficult>Unspecified</difficult>"
+    write(root, "Annotations/a.xml", voc(voc_object("spot", 1, 2, 3, 4, more=more)))
+
+    (image,) = read("voc", root).images
+
+    assert image.boxes == [Box(1, "spot", (1, 2, 3, 4))]
+
+
+def test_names_of_labelme_in_a_list_of_classes(root):
+    picture(root, "JPEGImages/a.png")
+    write(root, "Annotations/a.xml", voc(voc_object("spot", 1, 2, 3, 4)))
+    write(root, "labels.txt", "__ignore__\n_background_\nspot\n")
+
+    assert read("voc", root).classes == ("spot",)
 
 
 def test_voc_classes_of_labels_txt(root):
@@ -536,7 +567,7 @@ BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\n"
         ("names: [a, b, a]", r"data\.yaml': names holds 'a' more than once"),
         ("names: [a, b]\nnc: 3", "nc is 3, but names holds 2: both have to agree"),
         ("a: [", "no YAML file"),
-        ("\0", "no YAML file"),
+        ("\0", "is not a text file in UTF-8: it holds null bytes"),
         ("? [a]\n: b", "no YAML file"),
         ("[" * 500, "no YAML file"),
         (BOMB, r"no YAML file: it holds an alias \(\*name\), which is not read"),

@@ -87,6 +87,8 @@ def test_boxes_that_cover_their_image():
     whole = Box(2, "dent", (-1, 0, 60, 41))
 
     assert warnings(GOOD, whole) == [(WARNING, "boxes that cover their image: 1 of 2")]
+    others = [GOOD._replace(number=n, corners=(n, 1, n + 20, 9)) for n in range(19)]
+    assert warnings(*others, whole) == []  # a note
     assert warnings(GOOD, whole._replace(ignored=True)) == []
     assert warnings(GOOD, whole._replace(corners=(0, 0, 60, 39))) == []
 

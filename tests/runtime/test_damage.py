@@ -135,3 +135,13 @@ def test_webp_that_is_shorter_than_it_states(tmp_path):
     (tmp_path / "part.webp").write_bytes(data[:-20])
     with pytest.raises(ImageError, match="shorter than it states"):
         read_image(tmp_path / "part.webp")
+
+
+def test_warnings_that_no_pixel_depends_on_are_no_damage():
+    data = bytearray(FILES["jpg"])
+    scan = data.rindex(b"\xff\xda")
+    end = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
+    assert data[end - 2] == 63
+    data[end - 2] = 0  # the end of the spectral selection, which a sequential file does not use
+
+    assert find_damage(bytes(data), read_header(bytes(data))) == ""

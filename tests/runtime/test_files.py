@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aicore.runtime.files import Walk, atomic_write, walk_files
+from aicore.runtime.files import Walk, atomic_write, walk_files, why_no_file
 
 
 def test_the_file_holds_what_was_written(tmp_path):
@@ -200,3 +200,7 @@ def test_an_error_names_the_file_not_the_temporary_one(tmp_path):
 
     file = tmp_path / "none" / "a.bin"
     assert str(caught.value) == f"[Errno 2] No such file or directory: {str(file)!r}"
+
+
+def test_a_name_with_a_null_byte_is_told():
+    assert why_no_file(Path("a\0.png")) == "a name with a null byte"

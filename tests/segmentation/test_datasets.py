@@ -476,3 +476,13 @@ def test_lists_of_windows_in_any_case(root):
     touch(root, "images/train.csv")
     with pytest.raises(DataError, match=r"is a file but no list: lists end in \.txt"):
         open_dataset(root, "train.csv")
+
+
+def test_a_split_by_its_whole_path_or_through_a_link(root, tmp_path, monkeypatch):
+    write(root, "train/a", np.eye(8))
+    (tmp_path / "link").symlink_to(root)
+    monkeypatch.chdir(tmp_path)
+
+    for given in ("data", "link"):
+        dataset = open_dataset(Path(given), str(root / "images/train"))
+        assert dataset.findings() == []

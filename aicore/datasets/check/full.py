@@ -22,6 +22,7 @@ from aicore.errors import ConfigError, DataError, ImageError
 from aicore.registry import DATASETS, explain_build_errors
 
 _SPLITS = ("train", "val", "test")
+_ENOUGH = 100  # images, which are not few beside any number
 _FEW = 20  # times as many images of train as of another split, from which these are few
 _IMBALANCE = 10  # times as many labels as the rarest class, from which it is worth a note
 
@@ -182,7 +183,7 @@ def _problems_of_files(
 def _problems_of_counts(figures: dict[str, SplitFigures]) -> Iterator[Problem]:
     most = max((split.images for name, split in figures.items() if "train" in name), default=0)
     for name, split in figures.items():
-        if split.images * _FEW < most:
+        if split.images < min(most / _FEW, _ENOUGH):
             text = (
                 f"few images ({split.images}) beside {most} of train: one of them is worth "
                 f"{100 / split.images:.1f} points of a figure"

@@ -8,14 +8,13 @@ from typing import Any
 
 from aicore.datasets.annotations import (
     LABELME_BACKGROUND,
-    LABELME_IGNORE,
-    LABELME_RESERVED,
     LabelmeFile,
     check_points,
     find_labelme,
     read_labelme,
     stated_size,
 )
+from aicore.datasets.files import LABELME_IGNORE
 from aicore.detection.annotations.boxes import AnnotatedImage, Annotations, Box, read_each
 from aicore.detection.annotations.layout import Layout
 from aicore.detection.annotations.voc import declared_classes
@@ -37,8 +36,7 @@ def read(layout: Layout) -> Annotations:
         for path in layout.find_images()
     ]
     annotations = Annotations(layout.source, (), read_each(images, _read_image), "shape")
-    declared = [n for n in declared_classes(layout.root) if n not in LABELME_RESERVED]
-    annotations.classes = tuple(declared) or tuple(annotations.names())
+    annotations.classes = declared_classes(layout.root) or tuple(annotations.names())
     return annotations
 
 
@@ -77,17 +75,21 @@ def _take(content: LabelmeFile, image: AnnotatedImage) -> AnnotatedImage:
     """Puts the size and the boxes of a file into its image."""
     image.size = stated_size(content.height, content.width)
     for number, shape in enumerate(content.shapes):
-        if shape.get("label") == LABELME_BACKGROUND:
+        if _label(shape) == LABELME_BACKGROUND:
             image.remarks.append(f"shapes called {LABELME_BACKGROUND}, which are no objects")
         else:
             image.boxes.append(_box(number, shape))
     return image
 
 
+def _label(shape: dict[str, Any]) -> str:
+    label = shape.get("label")
+    return str(label).strip() if isinstance(label, str | int) else ""
+
+
 def _box(number: int, shape: dict[str, Any]) -> Box:
     """Returns the bounding box of a shape."""
-    label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
-    label = str(label).strip() if isinstance(label, str | int) else ""
+    label, kind = _label(shape), shape.get("shape_type") or "polygon"
     if not label:
         return Box(number, "", fault="has no label")
     try:

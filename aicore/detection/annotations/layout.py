@@ -15,6 +15,7 @@ from aicore.datasets.files import (
     is_list,
     join_path,
     read_list,
+    relative_below,
 )
 from aicore.datasets.findings import NOTE, Finding
 from aicore.datasets.path_template import PathTemplate
@@ -143,7 +144,8 @@ class Layout:
         if not suffix:
             return self._unnamed(images)
         findings = [] if self.from_list else findings_of(self._walk.left_out)
-        below = "" if self.from_list or "{split}" in self.images else self.split
+        below = "" if self.from_list else relative_below(self.source, self.image_root).as_posix()
+        below = "" if below == "." else below
         template = self._template(suffix)
         known = list(map(template.of, images))
         folders = {file.parent for file in known} - {self.root}

@@ -9,11 +9,12 @@ without their first column and row of pixels.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from aicore.datasets.annotations import as_bool, stated_size
+from aicore.datasets.annotations import LABELME_BACKGROUND, as_bool, stated_size
 from aicore.datasets.files import read_labels, read_text
 from aicore.detection.annotations.boxes import (
     AnnotatedImage,
@@ -28,6 +29,7 @@ from aicore.errors import DataError
 SUFFIX = ".xml"
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _HEADER = {"folder", "filename", "path", "source", "owner", "size", "segmented"}
+_FOUR_NUMBERS = re.compile(r"(?:-?\d+(?:\.\d+)?[\s,;]+){3}-?\d")
 _OTHER_SHAPES = {"polygon", "robndbox", "points"}
 
 
@@ -50,7 +52,8 @@ def read(layout: Layout) -> Annotations:
 def declared_classes(root: Path) -> tuple[str, ...]:
     """Returns the lines of ``labels.txt`` in a folder; nothing if there is none."""
     file = root / "labels.txt"
-    return tuple(read_labels(file, "")) if file.is_file() else ()
+    names = read_labels(file, "") if file.is_file() else ()
+    return tuple(name for name in names if name != LABELME_BACKGROUND)
 
 
 def _read_image(image: AnnotatedImage) -> None:
@@ -60,10 +63,12 @@ def _read_image(image: AnnotatedImage) -> None:
     objects = [
         item
         for item in root.iter("object")
-        if item.find("name") is not None or next(item.iterfind(".//object"), None) is None
+        if _holds_something(item)
+        and (item.find("name") is not None or next(item.iterfind(".//object"), None) is None)
     ]
     image.boxes = [_box(number, item) for number, item in enumerate(objects, 1)]
-    passed_over = _passed_over(root)
+    passed_over, unknown = _passed_over(root)
+    image.remarks += [f"<{tag}>, which is not known" for tag in unknown]
     if passed_over and not objects:
         raise DataError(
             f"nothing in {str(image.source)!r} is known, which holds {', '.join(passed_over)}: "
@@ -72,7 +77,7 @@ def _read_image(image: AnnotatedImage) -> None:
     if passed_over:
         image.notes.append(f"{image.source}: not read are {', '.join(passed_over)}")
     name = (root.findtext("filename") or "").strip()
-    if name and PurePosixPath(name.replace("\\", "/")).name != image.path.name:
+    if PurePosixPath(name.replace("\\", "/")).name not in ("", image.path.name, image.path.stem):
         image.notes.append(
             f"{image.source}: its <filename> is {name!r}, but its image is {image.path.name!r}"
         )
@@ -96,17 +101,31 @@ def _parse(file: Path) -> ElementTree.Element:
     return root
 
 
-def _passed_over(root: ElementTree.Element) -> list[str]:
-    """Returns the tags that hold something which is neither an object nor of the header."""
+def _holds_something(element: ElementTree.Element) -> bool:
+    return bool(len(element) or element.attrib or (element.text or "").strip())
+
+
+def _passed_over(root: ElementTree.Element) -> tuple[list[str], list[str]]:
+    """Returns the tags that may hold objects, but none that is known; and other unknown tags.
+
+    A text alone (a time, a tool's version) is no object, unless its tag or its numbers say so.
+    """
     if root.tag != "annotation" and next(root.iter("object"), None) is None:
-        return [f"<{root.tag}>"]
-    return [
-        f"<{child.tag}>"
+        return [f"<{root.tag}>"], []
+    unknown = [
+        child
         for child in root
         if child.tag not in _HEADER
         and next(child.iter("object"), None) is None
-        and (len(child) or child.attrib or (child.text or "").strip())
+        and _holds_something(child)
     ]
+    may_hold = [
+        child
+        for child in unknown
+        if len(child) or child.attrib or "object" in child.tag or _FOUR_NUMBERS.search(child.text)
+    ]
+    others = [child.tag for child in unknown if child not in may_hold]
+    return [f"<{child.tag}>" for child in may_hold], others
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
