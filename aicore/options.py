@@ -139,12 +139,17 @@ def _read(config: Config, key: str, text: str) -> Any:
         seen.add(name)
     is_text = isinstance(present, str) and not _EXPRESSION.fullmatch(present)
     # Several folders, say; a comma without brackets belongs to a name.
-    is_list = (text[:1], text[-1:]) in (("[", "]"), ("(", ")"))
+    is_list = _is_bracketed(text)
     if (name in TEXTS or is_text) and not is_list:
         quoted = _QUOTED.fullmatch(text)
         return quoted[quoted.lastindex] if quoted else _text(text)
     is_names = name in TEXTS or name == "classes" or is_text
     is_names |= isinstance(present, list | tuple) and {type(item) for item in present} == {str}
+    quoted = _QUOTED.fullmatch(text.strip())
+    if quoted and not (name in TEXTS or is_text):  # quotes that the shell has left
+        inner = quoted[quoted.lastindex]
+        if _is_bracketed(inner) or type(present) in (int, float):
+            text = inner
     try:
         if is_names:
             return None if text == "None" else parse(text, str)
@@ -160,6 +165,10 @@ def _read(config: Config, key: str, text: str) -> Any:
             f"{key} = {present!r}."
         )
     return value
+
+
+def _is_bracketed(text: str) -> bool:
+    return (text[:1], text[-1:]) in (("[", "]"), ("(", ")"))
 
 
 def _text(text: str) -> str | bool | None:

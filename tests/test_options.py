@@ -98,6 +98,9 @@ def test_a_text_stays_as_it_was_typed(tmp_path, key, text):
     [
         ("train=None", None),
         ("train=[good, 2024]", ["good", "2024"]),
+        ('names="[good,01]"', ["good", "01"]),  # quotes that the shell has left
+        ("size='[224,256]'", [224, 256]),
+        ("seed='7'", 7),
         ("train='[good]'", "[good]"),
         ("train='None'", "None"),
         ("train='007'", "007"),

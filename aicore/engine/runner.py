@@ -85,7 +85,11 @@ class Runner(BaseRunner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.on_exit = ExitStack()
         """What hooks want done at the end of a training or test, also when it fails."""
-        super().__init__(*args, **kwargs)
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self.on_exit.close()  # the lock's, however long somebody keeps the error
+            raise
         self._group = control_group()
         if self.distributed and is_model_wrapper(self.model):  # what learns by gradients
             self.register_hook(SyncBuffersHook())

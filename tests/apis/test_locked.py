@@ -55,6 +55,14 @@ def test_the_next_training_may_use_the_folder(small_config, tmp_path):
     assert process.exitcode == 0
 
 
+def test_a_run_that_could_not_be_built_leaves_no_lock(small_config, tmp_path):
+    with pytest.raises(ConfigError) as kept:  # as a notebook keeps the last error
+        train(small_config(), work_dir=tmp_path / "run", options={"model.head.type": "NoHead"})
+
+    assert "takes no argument 'head'" in str(kept.value)
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
 def lock_and_leave(folder) -> None:
     with lock_folder(folder):
         pass

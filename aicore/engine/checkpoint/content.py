@@ -5,12 +5,14 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
+from pathlib import PurePath
 from typing import Any
 
 import torch
 
 from aicore.errors import CheckpointError
 
+_RATES = ("lr", "initial_lr", "weight_decay", "momentum", "eps")  # of a parameter group
 _Rule = tuple[str, Callable[[Any], bool]]  # what is expected, in words, and whether a value is it
 
 
@@ -23,7 +25,11 @@ def _is_count(value: Any) -> bool:
 
 
 def _are_groups(value: Any) -> bool:
-    return _are(dict, value) and all(isinstance(g.get("params"), list) for g in value)
+    return _are(dict, value) and all(
+        isinstance(group.get("params"), list)
+        and all(isinstance(group.get(name, 0), Real | torch.Tensor) for name in _RATES)
+        for group in value
+    )
 
 
 def _is_dict_of(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
@@ -43,7 +49,12 @@ def _are_schedulers(value: Any) -> bool:
     if not _are(dict, value):
         return False
     steps = [state.get("last_step", 0) for state in value]
-    return all(step == -1 or _is_count(step) for step in steps)  # -1: it has not begun
+    are_steps = all(step == -1 or _is_count(step) for step in steps)  # -1: it has not begun
+    return are_steps and all(_are(Real, state.get("base_values", [])) for state in value)
+
+
+def _is_seed(value: Any) -> bool:
+    return _is_count(value) and value < 2**32
 
 
 def _optional(rule: _Rule) -> _Rule:
@@ -51,7 +62,6 @@ def _optional(rule: _Rule) -> _Rule:
 
 
 _DICT: _Rule = ("a dict", lambda value: isinstance(value, dict))
-_TEXT: _Rule = ("a text", lambda value: isinstance(value, str))
 _COUNT: _Rule = ("a whole number of at least 0", _is_count)
 _TRUTH: _Rule = ("True or False", lambda value: isinstance(value, bool))
 _STATE_OF_EACH: _Rule = ("a dict of dicts", _is_dict_of(dict))
@@ -61,11 +71,6 @@ _CONTENT: dict[str, _Rule] = {
     "state_dict": _DICT,
     "ema_state_dict": _optional(_DICT),
     "meta": _DICT,
-    "meta.epoch": _optional(_COUNT),
-    "meta.iter": _optional(_COUNT),
-    "meta.seed": _optional(("a whole number", lambda value: isinstance(value, Integral))),
-    "meta.iterations_per_epoch": _COUNT,
-    "meta.validation_pending": _TRUTH,
     "meta.dataset_meta": _optional(_DICT),
     "meta.dataset_meta.classes": _optional(("a list of texts", lambda value: _are(str, value))),
     "meta.input_settings": (
@@ -84,15 +89,21 @@ _CONTENT: dict[str, _Rule] = {
 _TRAINING: dict[str, _Rule] = {
     "meta.epoch": _COUNT,
     "meta.iter": _COUNT,
+    "meta.seed": _optional(("a whole number from 0 to 2**32 - 1", _is_seed)),
+    "meta.iterations_per_epoch": _COUNT,
+    "meta.validation_pending": _TRUTH,
     "optimizer": _DICT,
-    "optimizer.param_groups": ("a list of dicts with 'params'", _are_groups),
+    "optimizer.param_groups": ("a list of dicts with 'params', rates as numbers", _are_groups),
     "optimizer.state": _STATE_OF_EACH,
     "optimizer.loss_scaler": _DICT,
     "optimizer.pending": _DICT,
     "optimizer.learner": ("a dict of tensors", _is_dict_of(torch.Tensor)),
     "optimizer.fitted": ("a list of texts", lambda value: _are(str, value)),
     "optimizer.current": ("a list of texts", lambda value: _are(str, value)),
-    "param_schedulers": ("a list of dicts, 'last_step' a whole number", _are_schedulers),
+    "param_schedulers": (
+        "a list of dicts, 'last_step' a whole number, 'base_values' numbers",
+        _are_schedulers,
+    ),
     "message_hub": (
         "a dict with 'log_scalars', 'runtime_info' and 'resumed_keys'",
         lambda value: (
@@ -102,7 +113,10 @@ _TRAINING: dict[str, _Rule] = {
     ),
     "message_hub.log_scalars": _DICT,
     "message_hub.runtime_info": _DICT,
-    "message_hub.runtime_info.best_ckpt": _TEXT,
+    "message_hub.runtime_info.best_ckpt": (
+        "the path of a file",
+        lambda value: isinstance(value, str) and bool(PurePath(value).name),
+    ),
     "message_hub.runtime_info.best_score": ("a number", lambda value: isinstance(value, Real)),
     "message_hub.resumed_keys": ("a dict of truth values", _is_dict_of(bool)),
 }

@@ -24,6 +24,7 @@ _SETTINGS = (
 _TILES = ("mode", "size", "crop_size", "stride")  # of model.test_cfg; the rest is of the results
 # Steps of a pipeline that see labels, not images: OpenMMLab names them all so.
 _NOT_OF_IMAGES = re.compile(r"(\w+\.)*(Pack|Load(?!Image))")
+_OF_TRAINING = ("batch_augments", "num_classes")  # in a data preprocessor of a host library
 _PLACES = ("backend_args", "file_client_args")  # where images come from, perhaps with a password
 
 
@@ -50,7 +51,11 @@ def input_settings(config: Mapping[str, Any]) -> dict[str, Any]:
                 for step in steps
                 if not _NOT_OF_IMAGES.match(str(step.get("type")))
             ],
-            "data_preprocessor": model.get("data_preprocessor") or {},
+            "data_preprocessor": {
+                key: value
+                for key, value in (model.get("data_preprocessor") or {}).items()
+                if key not in _OF_TRAINING
+            },
             "tiles": {k: v for k, v in (model.get("test_cfg") or {}).items() if k in _TILES},
         }
     )

@@ -21,6 +21,7 @@ from aicore.engine.processor import bf16_instructions
 from aicore.errors import CheckpointError, ConfigError, did_you_mean
 from aicore.registry import OPTIM_WRAPPERS
 
+_MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 _CLIPPING: dict[str, tuple[Callable[..., Any], str]] = {  # by type: function, required argument
     "norm": (clip_grad_norm_, "max_norm"),
     "value": (clip_grad_value_, "clip_value"),
@@ -197,10 +198,31 @@ class OptimWrapper(BaseOptimWrapper):
                 f"of the config ({error}). Resume with the optim_wrapper and the model it was "
                 "trained with, or start from its weights alone with --load-from."
             ) from error
+        self._require_shapes()
         if self._scaler is not None and scaler_state:
             self._scaler.load_state_dict(scaler_state)
         if pending is not None:
             self._restore(pending)
+
+    def _require_shapes(self) -> None:
+        """Raises for a moment of another shape than its parameter: a fused kernel ends in a crash.
+
+        Raises:
+            CheckpointError: There is one.
+        """
+        if not type(self.optimizer).__module__.startswith("torch."):
+            return  # some of timm's keep one number for a whole weight
+        for parameter in self._parameters():
+            for name in _MOMENTS:
+                moment = self.optimizer.state.get(parameter, {}).get(name)
+                shape = getattr(moment, "shape", None)
+                if moment is not None and shape != parameter.shape:
+                    raise CheckpointError(
+                        f"the optimiser's state in the checkpoint does not fit: {name} of a weight "
+                        f"of shape {tuple(parameter.shape)} is "
+                        f"{f'of {tuple(shape)}' if shape else repr(moment)}. The file was "
+                        "changed: take the one that the training saved."
+                    )
 
     def _parameters(self) -> Iterator[nn.Parameter]:
         for group in self.optimizer.param_groups:

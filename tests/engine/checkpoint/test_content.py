@@ -168,6 +168,10 @@ def test_wrong_weights(tmp_path, name, key, value, told):
         ("param_schedulers", [3]),
         ("param_schedulers", [{"last_step": "six"}]),
         ("param_schedulers", [{"last_step": -2}]),
+        ("param_schedulers", [{"last_step": 1, "base_values": "x"}]),
+        ("meta.seed", -5),
+        ("optimizer.param_groups", [{"params": [0], "lr": "x"}]),
+        ("message_hub.runtime_info.best_ckpt", "/"),
         ("optimizer.learner", {"mean": 3}),
         ("message_hub", [1]),
         ("message_hub", {}),
@@ -183,3 +187,10 @@ def test_wrong_content(tmp_path, place, value):
     torch.save(changed(place, value), tmp_path / "a.pth")
 
     refused(tmp_path / "a.pth", place)
+
+
+def test_what_other_programs_write_beside_weights_is_theirs(tmp_path):
+    content = {"state_dict": {"weight": torch.ones(2)}, "meta": {"epoch": "best", "seed": "abc"}}
+    torch.save(content, tmp_path / "a.pth")
+
+    assert read_checkpoint(tmp_path / "a.pth")["meta"]["epoch"] == "best"

@@ -215,3 +215,11 @@ def test_a_training_keeps_them(trained_checkpoint):
 @pytest.fixture
 def trained_checkpoint(request) -> dict:
     return read_checkpoint(request.getfixturevalue("trained").checkpoint)
+
+
+def test_what_a_preprocessor_does_in_training_alone_does_not_count(leaf):
+    own = Config.fromfile(leaf)
+    mixed = Config.fromfile(leaf)
+    mixed.model.data_preprocessor.batch_augments = dict(augments=[dict(type="Mixup", alpha=0.2)])
+
+    assert input_settings(mixed) == input_settings(own)

@@ -421,3 +421,15 @@ def test_float16_on_cuda():
     theirs = AmpOptimWrapper(optimizer=wrap(network().cuda()).optimizer, dtype="float16")
     theirs.load_state_dict(saved(wrapper.state_dict()))
     assert theirs.loss_scaler.get_scale() == wrapper._scaler.get_scale()
+
+
+@pytest.mark.parametrize("moment", [torch.zeros(3), 3])
+def test_a_moment_of_another_shape_is_refused(moment):
+    model = nn.Linear(4, 2)
+    wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), fused=True))
+    wrapper.update_params(model(torch.ones(1, 4)).sum())
+    state = saved(wrapper.state_dict())
+    state["state"][0]["exp_avg"] = moment
+
+    with pytest.raises(CheckpointError, match=r"exp_avg of a weight of shape \(2, 4\) is"):
+        wrapper.load_state_dict(state)
