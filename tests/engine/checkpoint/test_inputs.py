@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from aicore.config import load_config
 from aicore.engine.checkpoint import (
     config_for_checkpoint,
     input_settings,
@@ -218,8 +219,8 @@ def trained_checkpoint(request) -> dict:
 
 
 def test_what_a_preprocessor_does_in_training_alone_does_not_count(leaf):
-    own = Config.fromfile(leaf)
-    mixed = Config.fromfile(leaf)
+    own = load_config(leaf, classes=CLASSES)
+    mixed = load_config(leaf, classes=CLASSES)
     mixed.model.data_preprocessor.batch_augments = dict(augments=[dict(type="Mixup", alpha=0.2)])
 
     assert input_settings(mixed) == input_settings(own)
