@@ -21,6 +21,9 @@ from aicore.errors import ConfigError
 from aicore.registry import MODELS
 from aicore.runtime.tiling import windows
 
+# Pixels. A network that has hardly been trained may give a size whose exponential is infinite: a
+# box like any other, which ends at the image's edges. What is NaN stays NaN.
+_FAR = 1e6
 _TILES_AT_ONCE = 8
 _GREY = 114  # what YOLOX pads images with
 _TEST_CFG = dict(mode="whole", score_threshold=0.01, iou_threshold=0.65, max_per_img=300)
@@ -136,8 +139,9 @@ class YOLOX(BaseYOLOX):
         if self.test_cfg.mode == "tiles":
             found, raw = self._find_by_tiles(images)
         else:
-            raw = self._forward(images)
-            found = [self._best_classes(output) for output in raw]
+            outputs = self._forward(images)
+            found = [self._best_classes(output) for output in outputs]
+            raw = outputs.clamp(-_FAR, _FAR)
         return [suppress(objects, threshold, most) for objects in found], raw
 
     def _find_by_tiles(self, images: Tensor) -> tuple[list[InstanceData], Tensor]:
@@ -145,12 +149,12 @@ class YOLOX(BaseYOLOX):
         tiles = windows(height, width, self.test_cfg.size, self.test_cfg.stride)
         found: list[list[InstanceData]] = [[] for _ in images]
         at_once = max(1, _TILES_AT_ONCE // len(images))
-        total = images.new_zeros(len(images))  # of all tiles: NaN and infinity stay what they are
+        total = images.new_zeros(len(images))  # of all tiles: NaN stays what it is
         for first in range(0, len(tiles), at_once):
             group = tiles[first : first + at_once]
             outputs = self._forward(torch.cat([images[:, :, y:y2, x:x2] for y, x, y2, x2 in group]))
             for tile, output in zip(group, outputs.split(len(images)), strict=True):
-                total += output.flatten(1).abs().amax(dim=1)
+                total += output.clamp(-_FAR, _FAR).flatten(1).abs().amax(dim=1)
                 corner = output.new_tensor([tile.left, tile.top, tile.left, tile.top])
                 for objects, one in zip(found, output, strict=True):
                     new = suppress(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmdet.models.task_modules import MlvlPointGenerator
 from mmdet.structures import DetDataSample
+from torch import nn
 
 from aicore.detection.models import DetectionPreprocessor
 from aicore.errors import ConfigError
@@ -274,3 +275,23 @@ def test_a_bad_test_cfg(tmp_path, options, sentence):
 def test_an_unknown_size(tmp_path):
     with pytest.raises(ConfigError, match=r"factors\[model_size\].* cannot be worked out: .*huge"):
         model_config(tmp_path, model_size="huge")
+
+
+@pytest.mark.parametrize("tile_size", [None, 64])
+def test_sizes_without_bounds_are_boxes_and_nan_is_none(tmp_path, tile_size):
+    """As of a network after its first iterations: the exponential of a size is infinite."""
+    test_cfg = {"score_threshold": 0.0}
+    if tile_size:
+        test_cfg |= {"mode": "tiles", "size": (tile_size, tile_size), "stride": (48, 48)}
+    model = build(tmp_path, **{f"model.test_cfg.{key}": value for key, value in test_cfg.items()})
+    for layer in model.bbox_head.multi_level_conv_reg:
+        nn.init.constant_(layer.bias, 200.0)
+
+    (sample,) = model.predict(torch.rand(1, 3, 96, 96) * 255, [DetDataSample()])
+
+    assert sample.get("not_inspected") is None
+    assert sample.pred_instances.bboxes.isfinite().all()
+    for layer in model.bbox_head.multi_level_conv_reg:
+        nn.init.constant_(layer.bias, float("nan"))
+    (sample,) = model.predict(torch.rand(1, 3, 96, 96) * 255, [DetDataSample()])
+    assert "NaN" in sample.not_inspected
