@@ -190,7 +190,7 @@ def test_labels_and_places_do_not_count():
         {"type": "LoadImageFromFile", "backend_args": {"key": "secret"}},
         {"type": "LoadAnnotations", "with_bbox": True},
         {"type": "mmdet.Resize", "scale": (4, 3), "ratio": float("inf"), "dtype": torch.float32},
-        {"type": "aicore.LoadROI", "data_root": "/home/me"},
+        {"type": "aicore.LoadROI", "data_root": "data/parts"},
         {"type": "PackDetInputs", "meta_keys": ("img_id",)},
     ]
     data = {"dataset": {"type": "RepeatDataset", "dataset": {"pipeline": steps}}}
